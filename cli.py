@@ -1,0 +1,277 @@
+"""The `pocket` command: reads the command line, hands over to the package and words its errors."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import _CHECKPOINTS, __version__, _unknown
+from .pipelines import METHODS
+
+app = typer.Typer(
+    name="pocket",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_ClickError = typer.BadParameter.__mro__[2]  # click's own base class of errors; typer gives it no name
+
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="Short name of the method; `pocket list` shows them.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the result; made if need be.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0, or 2 with one sentence on stderr for what a user can mend.
+
+    The environment variable POCKET_DEBUG=1 lets the traceback through.
+    """
+    try:
+        return app(args=arguments, prog_name="pocket", standalone_mode=False) or 0
+    except _ClickError as error:
+        return _complain(error.format_message())
+    except (ValueError, OSError, FloatingPointError) as error:
+        _raise_if_debugging()
+        return _complain(str(error))
+    except ImportError as error:
+        _raise_if_debugging()
+        if error.name is None:
+            return _complain(str(error))
+        if not isinstance(error, ModuleNotFoundError) or error.name.startswith("pocket_diffusers"):
+            raise
+        return _complain(f"the package {error.name!r} is missing: {_how_to_install(error.name)}")
+
+
+@app.callback(invoke_without_command=True)
+def pocket(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Small generative models that run in your pocket.
+
+    Start with these two:
+
+    1. `pocket list`
+    2. `pocket generate snapgen --prompt "a red cube"`
+
+    and read `pocket COMMAND --help` before the others.
+    """
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("list")
+def list_methods() -> None:
+    """Show the methods, what each makes, and the trained weights that came with this package."""
+    table = Table("method", "makes", "weights", "size", title=f"Pocket Diffusers {__version__}", title_justify="left")
+    for slug, tasks in METHODS.items():
+        folders = sorted(_CHECKPOINTS.glob(f"{slug}-nano*/"))
+        names = "\n".join(folder.name for folder in folders) or "none: train them with `pocket train`"
+        table.add_row(slug, "\n".join(tasks), names, "\n".join(_megabytes(folder) for folder in folders))
+    Console().print(table)
+
+
+@app.command()
+def generate(
+    slug: Slug,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", help="What to draw; repeat it for several pictures.")
+    ] = None,
+    prompts_file: Annotated[
+        Path | None, typer.Option(help="A text file with one prompt a line, instead of or besides --prompt.")
+    ] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH_OR_ID",
+            help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps: more is slower and finer.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How strictly to follow the prompt; 1 switches guidance off.")
+    ] = None,
+    num_images: Annotated[int, typer.Option(min=1, help="Pictures for each prompt.")] = 1,
+    height: Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own size if left out.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own size if left out.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures.")] = 0,
+    output: Output = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
+) -> None:
+    """Make pictures from text with a trained model.
+
+    Writes one PNG a picture, a captioned sheet.png of all of them, and run.json with everything that made them.
+    Without --output they go to outputs/generate-SLUG. Nothing is downloaded unless --model is a Hub id.
+
+    Examples:
+
+        pocket generate snapgen --prompt "a red cube"
+        pocket generate snapgen -p "two blue spheres" -p "a green cone" --num-images 4 --seed 7 -o cones
+    """
+    _check_known("method", slug, METHODS)
+    prompts = tuple(_read_prompts(prompt or [], prompts_file))
+    output = output or Path("outputs") / f"generate-{slug}"
+    from .pipelines.result_folder import result_folder
+
+    with result_folder(output, overwrite) as folder, _Progress(f"{slug}: loading", len(prompts)) as progress:
+        from .pipelines.generation import ImageRequest, generate_into, silence_libraries
+
+        silence_libraries()
+        request = ImageRequest(prompts, negative_prompt, steps, guidance, num_images, height, width, seed)
+        progress.say(f"{slug}: drawing")
+        pictures = generate_into(folder, slug, request, model, progress.advance)
+    count = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"
+    print(f"Made {count} in {progress.seconds:.1f} s, loading included: look at {output / 'sheet.png'}")
+
+
+@app.command()
+def train(
+    slug: Slug,
+    stage: Annotated[
+        str | None, typer.Option(help="Which stage of the recipe to run; without it the stages are listed.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="How big: 'nano' for two CPU cores or minutes of a GPU, 'paper' for the paper's run.")
+    ] = "nano",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --output, if there is one.")] = True,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one setting; repeat for more.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed gives the same weights; the preset's own if left out.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Train a model with the recipe of its paper, one stage after the other.
+
+    Checkpoints, metrics and sample pictures go to --output (outputs/train-SLUG-PRESET without it). Stop with Ctrl-C
+    and run the same command again: it goes on exactly where it stopped.
+
+    Examples:
+
+        pocket train snapgen
+        pocket train snapgen --stage base --preset nano --set steps=2000
+    """
+    _check_known("method", slug, METHODS)
+    recipe = _recipe(slug)
+    if stage is None:
+        _print_stages(slug, recipe.STAGES)
+        return
+    _check_known("stage", stage, recipe.STAGES)
+    _check_known("preset", preset, recipe.STAGES[stage])
+    overrides = _read_settings(settings or [])
+    output = output or Path("outputs") / f"train-{slug}-{preset}"
+    start = perf_counter()
+    result = recipe.run(stage, preset, output, resume, seed, overrides)
+    from .pipelines.result_folder import write_record
+
+    inputs = {"method": slug, "stage": stage, "preset": preset, "resume": resume, "settings": overrides}
+    write_record(output / stage, f"pocket train {slug}", inputs, seed, perf_counter() - start)
+    print(f"Trained stage {stage!r} of {slug}: the result is in {result}")
+
+
+class _Progress:
+    """A rich progress bar that counts prompts, by fractions too; on stderr, and only where that is a terminal."""
+
+    def __init__(self, text: str, total: int):
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(text, total=total)
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        return self._bar.tasks[0].elapsed or 0.0
+
+    def say(self, text: str) -> None:
+        self._bar.update(self._task, description=text)
+
+    def advance(self, prompts: float) -> None:
+        self._bar.advance(self._task, prompts)
+
+
+def _read_prompts(prompts: list[str], file: Path | None) -> list[str]:
+    for text in prompts:
+        if not text.strip():
+            raise ValueError("--prompt is empty: say what to draw, such as --prompt 'a red cube'.")
+    if file is not None:
+        if not file.is_file():
+            raise FileNotFoundError(f"--prompts-file {str(file)!r} is no file: give a text file, one prompt a line.")
+        prompts = prompts + [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not prompts:
+        raise ValueError("there is no prompt: say what to draw, such as --prompt 'a red cube'.")
+    return prompts
+
+
+def _read_settings(settings: list[str]) -> dict[str, str]:
+    for setting in settings:
+        if "=" not in setting or not setting.split("=", 1)[0].isidentifier():
+            raise ValueError(f"--set {setting!r} is no setting: write NAME=VALUE, such as --set steps=2000.")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def _recipe(slug: str) -> ModuleType:
+    return import_module(f".training.recipe_{slug}", __package__)
+
+
+def _print_stages(slug: str, stages: dict[str, dict[str, Any]]) -> None:
+    table = Table("stage", "presets", "command", title=f"Stages of {slug}, in order", title_justify="left")
+    for stage, presets in stages.items():
+        table.add_row(stage, ", ".join(presets), f"pocket train {slug} --stage {stage}")
+    Console().print(table)
+
+
+def _check_known(kind: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise _unknown(kind, name, list(known))
+
+
+def _megabytes(folder: Path) -> str:
+    return f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB"
+
+
+def _how_to_install(module: str) -> str:
+    """Names the extra of this package that brings `module`."""
+    from importlib.metadata import requires
+
+    wanted = {"sklearn": "scikit-learn"}.get(module, module).replace("_", "-")
+    for requirement in requires("pocket-diffusers") or []:
+        package, _, marker = requirement.partition(";")
+        if package.strip().lower().startswith(wanted.lower()) and "extra ==" in marker:
+            extra = marker.rsplit("extra ==", 1)[1].strip(" '\"")
+            return f"install it with `pip install 'pocket-diffusers[{extra}]'`."
+    return f"install it with `pip install {wanted}`."
+
+
+def _raise_if_debugging() -> None:
+    if os.environ.get("POCKET_DEBUG") == "1":
+        raise
+
+
+def _complain(message: str) -> int:
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

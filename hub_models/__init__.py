@@ -1,0 +1,1 @@
+"""Every component that a `model_index.json` may name: one flat file per model."""

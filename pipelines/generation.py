@@ -1,0 +1,158 @@
+"""`pocket generate`: texts in, a folder of pictures with a captioned sheet and a record out."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from .. import checkpoint
+from . import pipeline_class
+from .contact_sheet import contact_sheet
+from .repository import is_local_path
+from .result_folder import write_record
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """What to draw. A field that is None keeps the pipeline's own default.
+
+    Attributes:
+        prompts: texts, one or more.
+        negative_prompt: what the pictures should not show.
+        num_inference_steps: steps of the sampler, at least 1.
+        guidance_scale: weight of classifier-free guidance; 1 is none.
+        num_images_per_prompt: pictures for each text, at least 1.
+        height: rows in pixels.
+        width: columns in pixels.
+        seed: of the first picture; each further picture has the next one, so that every picture can be made alone.
+    """
+
+    prompts: tuple[str, ...]
+    negative_prompt: str | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    num_images_per_prompt: int = 1
+    height: int | None = None
+    width: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One result: the picture with the text and the seed that make it again."""
+
+    image: Image.Image
+    prompt: str
+    seed: int
+
+
+def load_pipeline(slug: str, model: str | None = None) -> DiffusionPipeline:
+    """Loads the pipeline of a method, on the GPU in half precision if there is one, else on the CPU in float32.
+
+    Args:
+        slug: a key of `METHODS`.
+        model: a folder, the name of weights that come with the package, or a repository id "owner/name" of the
+            Hub; None takes the package's own `<slug>-nano`.
+
+    Raises:
+        ValueError: for an unknown method or name of weights.
+        OSError: when the weights cannot be read or fetched.
+    """
+    options = {"dtype": torch.float16} if torch.cuda.is_available() else {}
+    model = model or f"{slug}-nano"
+    try:
+        pipeline = pipeline_class(slug).from_pretrained(find_model(model), **options)
+    except OSError as error:
+        if is_local_path(model):
+            raise
+        raise OSError(
+            f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if options else "cpu")
+
+
+def silence_libraries() -> None:
+    """Keeps the chatter and progress bars of diffusers and transformers off a terminal; errors still show."""
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def find_model(model: str) -> str:
+    """Returns the folder of weights that come with the package if `model` is a bare word, else `model` itself.
+
+    Raises:
+        ValueError: for a word that is neither a folder nor the name of such weights.
+    """
+    return model if "/" in model or os.path.isdir(model) else str(checkpoint(model))
+
+
+def generate_images(
+    pipeline: DiffusionPipeline, request: ImageRequest, progress: Callable[[float], Any] = lambda fraction: None
+) -> Iterator[Picture]:
+    """Draws the request, one text after the other.
+
+    Args:
+        pipeline: any text-to-image pipeline with the arguments that `ImageRequest` names.
+        request: what to draw.
+        progress: called after each step with the part of a prompt's work that the step was, in (0, 1].
+
+    Raises:
+        ValueError: from the pipeline's own checks of its inputs.
+    """
+
+    def on_step_end(pipe: DiffusionPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        progress(1 / pipe.num_timesteps)
+        return tensors
+
+    count = request.num_images_per_prompt
+    options = {key: value for key, value in asdict(request).items() if key not in ("prompts", "seed")}
+    given = {key: value for key, value in options.items() if value is not None}
+    for index, prompt in enumerate(request.prompts):
+        seeds = [request.seed + index * count + offset for offset in range(count)]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        images = pipeline(prompt=prompt, generator=generators, callback_on_step_end=on_step_end, **given).images
+        for image, seed in zip(images, seeds, strict=True):
+            yield Picture(image, prompt, seed)
+
+
+def generate_into(
+    folder: Path,
+    slug: str,
+    request: ImageRequest,
+    model: str | None = None,
+    progress: Callable[[float], Any] = lambda fraction: None,
+) -> list[Picture]:
+    """Loads, draws and writes: one PNG a picture, `sheet.png` with captions, `run.json`.
+
+    Raises:
+        ValueError: for an unknown method, unknown weights, or inputs that the pipeline refuses.
+        OSError: when the weights cannot be read or the results not be written.
+    """
+    pipeline = load_pipeline(slug, model)
+    start = perf_counter()
+    pictures = list(generate_images(pipeline, request, progress))
+    seconds = perf_counter() - start
+    made = []
+    for index, picture in enumerate(pictures):
+        name = f"{index:03d}-{_words(picture.prompt)}.png".replace("-.", ".")
+        picture.image.save(folder / name)
+        made.append({"file": name, "prompt": picture.prompt, "seed": picture.seed})
+    contact_sheet([p.image for p in pictures], [p.prompt for p in pictures]).save(folder / "sheet.png")
+    inputs = {"method": slug, "model": model or f"{slug}-nano", **asdict(request), "pictures": made}
+    write_record(folder, f"pocket generate {slug}", inputs, request.seed, seconds)
+    return pictures
+
+
+def _words(prompt: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48]

@@ -1,0 +1,119 @@
+"""The folder that a command leaves behind: it appears whole or not at all, with a record of what made it."""
+
+import errno
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RECORD = "run.json"
+
+_RECORDED_PACKAGES = ("pocket-diffusers", "torch", "diffusers", "transformers", "numpy", "pillow")
+_DISK_IS_TO_BLAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+@contextmanager
+def result_folder(output: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yields an empty folder beside `output` and moves it there when the block ends without an error.
+
+    An error inside the block removes the folder, so that nothing half-written stays.
+
+    Args:
+        output: where the result shall be; missing parents are made. An empty folder there is no obstacle.
+        overwrite: replaces an earlier result, recognised by its `run.json`. Nothing else is ever replaced.
+
+    Raises:
+        FileExistsError: when something else is at `output`.
+        OSError: when it cannot be written, with the reason in one sentence.
+    """
+    output = Path(output).absolute()
+    _refuse_to_destroy(output, overwrite)
+    draft = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(output, error) from error
+    try:
+        yield draft
+        _publish(draft, output)
+    except OSError as error:
+        if error.errno in _DISK_IS_TO_BLAME:
+            raise _unwritable(output, error) from error
+        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_record(folder: Path, command: str, inputs: dict[str, Any], seed: int | None, seconds: float) -> Path:
+    """Writes `run.json` into `folder`: what was asked for, with which seed and versions, when and how long.
+
+    Args:
+        folder: where the result is; every file in it is listed.
+        command: the command, without its options.
+        inputs: the options, anything that JSON or `str` can express.
+        seed: the seed, None where the command left it to a preset.
+        seconds: how long the work took.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    record = {
+        "command": command,
+        "inputs": inputs,
+        "seed": seed,
+        "seconds": round(seconds, 3),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": installed_versions(),
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
+    }
+    draft = folder / f".{RECORD}.partial"
+    draft.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    return draft.replace(folder / RECORD)
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Returns the versions of Python and of the packages that decide a result; None where one is missing."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _RECORDED_PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _refuse_to_destroy(output: Path, overwrite: bool) -> None:
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / RECORD).is_file():
+        raise FileExistsError(f"output {str(output)!r} is already there and no earlier result: choose another.")
+    if not overwrite:
+        raise FileExistsError(f"output {str(output)!r} holds an earlier result: choose another or allow to overwrite.")
+
+
+def _publish(draft: Path, output: Path) -> None:
+    earlier = output.with_name(f"{draft.name}.earlier")
+    replaces = output.exists()
+    if replaces:
+        output.rename(earlier)
+    try:
+        draft.rename(output)
+    except OSError:
+        if replaces:
+            earlier.rename(output)
+        raise
+    if replaces:
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _unwritable(output: Path, error: OSError) -> OSError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    sentence = f"output {str(output)!r} cannot be written: {reason[0].lower()}{reason[1:]}."
+    return type(error)(sentence)

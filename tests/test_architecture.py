@@ -1,0 +1,445 @@
+"""What the plan promises of the house: rooms, names, the direction of imports, packaging, and every method."""
+
+import ast
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import pocket_diffusers
+from pocket_diffusers.pipelines import METHODS
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "pocket_diffusers"
+
+ROOMS = {"hub_models", "pipelines", "training", "eval", "model_cards", "spaces"}
+ROOT_FILES = {
+    "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "Makefile",
+    "__init__.py", "cli.py", ".gitignore",
+}  # fmt: skip
+LEFT_BY_TOOLS = {
+    ".git", ".venv", "build", "dist", "outputs", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis",
+    ".import_linter_cache", "pocket_diffusers.egg-info",
+}  # fmt: skip
+
+STEMS = {
+    "snapgen": "SnapGen", "ascan": "AsCAN", "controlmm": "ControlMM", "lpgs": "LPGS", "fourreal": "FourReal",
+    "bitsfusion": "BitsFusion", "sfv": "SFV", "atom": "AToM", "dpdy": "DpDy", "lightspeed": "LightSpeed",
+}  # fmt: skip
+BANNED_MODULES = {"utils", "helpers", "misc", "common", "tools", "base"}
+BUILDING_BLOCKS = {"layers", "rendering", "losses"}
+
+# diffusers writes these paths into model_index.json: a line here may be added, never changed.
+COMPONENTS = {
+    ("pocket_diffusers.hub_models.unet_snapgen", "SnapGenUNet2DConditionModel"),
+    ("pocket_diffusers.hub_models.autoencoder_snapgen", "AutoencoderSnapGen"),
+}
+PIPELINES = {
+    ("pocket_diffusers.pipelines.pipeline_snapgen", "SnapGenPipeline"),
+}
+
+# What every method in METHODS has; another promise is another line.
+EVERY_METHOD_HAS = {
+    "model file": "hub_models/*_{slug}.py",
+    "pipeline": "pipelines/pipeline_{slug}*.py",
+    "recipe": "training/recipe_{slug}.py",
+    "trained nano weights": "hub_models/checkpoints/{slug}-nano*/model_index.json",
+    "model test": "tests/hub_models/test_*_{slug}.py",
+    "pipeline test": "tests/pipelines/test_pipeline_{slug}*.py",
+}
+ENCODERS = {"clip-nano", "clip-nano-judge"}
+MAX_REPOSITORY_BYTES = 8_000_000
+
+CORE = {
+    "torch", "diffusers", "transformers", "huggingface_hub", "safetensors", "accelerate", "numpy", "pillow",
+    "jaxtyping", "typer", "rich",
+}  # fmt: skip
+EXTRAS = {
+    "train": {"datasets", "peft", "trimesh", "matplotlib", "imageio-ffmpeg"},
+    "eval": {"evaluate", "scikit-learn"},
+    "demo": {"gradio"},
+    "export": {"optimum", "onnx", "onnxruntime", "onnxscript", "executorch"},
+}
+MODULE_OF = {"scikit-learn": "sklearn", "imageio-ffmpeg": "imageio_ffmpeg"}
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def files(*suffixes: str, under: str = ".") -> Iterator[Path]:
+    """Paths of the checkout relative to its root, without what tools left there."""
+    for folder, folders, names in os.walk(ROOT / under):
+        folders[:] = sorted(set(folders) - LEFT_BY_TOOLS)
+        for name in sorted(names):
+            if not suffixes or name.endswith(suffixes):
+                yield (Path(folder) / name).relative_to(ROOT)
+
+
+def code_files() -> list[Path]:
+    """Python files of the package; the shims inside checkpoints are data, and spaces are no part of it."""
+    return [path for path in files(".py") if is_package_code(path)]
+
+
+def is_package_code(path: Path) -> bool:
+    return path.parts[0] not in ("tests", "spaces") and "checkpoints" not in path.parts
+
+
+def module_name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join([PACKAGE, *(parts[:-1] if parts[-1] == "__init__" else parts)])
+
+
+def imports(path: Path, nested: bool = True) -> Iterator[tuple[int, str]]:
+    """(level, module) of each import statement; without `nested` only those that run when the module is imported."""
+    pending: list[ast.AST] = [ast.parse((ROOT / path).read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+        inside_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if nested or not (inside_function or _is_type_checking(node)):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def run_python(code: str, **environment: str) -> str:
+    """Runs code in a fresh process outside the checkout and returns what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.home(), env={**os.environ, **environment}
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+# Rooms and names
+
+
+def test_the_root_holds_only_what_the_plan_names():
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout, so files of the project and of its user cannot be told apart")
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    paths = subprocess.run(listing, capture_output=True, text=True, cwd=ROOT, check=True).stdout.splitlines()
+    found = {path.partition("/")[0] for path in paths}
+    assert found - ROOT_FILES - ROOMS == {"tests", ".ci"}
+    assert found >= ROOT_FILES
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run must be executable"
+
+
+def test_license_is_apache():
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+
+
+@pytest.mark.parametrize("path", list(files(".py")), ids=str)
+def test_no_module_has_a_banned_name(path):
+    assert not BANNED_MODULES & set(path.with_suffix("").parts), "name the one noun that the module holds"
+
+
+def test_tests_mirror_the_folders():
+    assert not (ROOT / "conftest.py").exists() and not (ROOT / "tests" / "conftest.py").exists()
+    for path in files(".py", under="tests"):
+        source = ROOT.joinpath(*path.parts[1:-1], path.stem.removeprefix("test_"))
+        about_an_init = str(path) == "tests/pipelines/test_methods.py"  # METHODS, in pipelines/__init__.py
+        if not about_an_init and path.name not in ("conftest.py", "test_architecture.py"):
+            assert path.name.startswith("test_"), f"{path} holds no tests"
+            assert source.with_suffix(".py").is_file() or source.is_dir(), f"{path} tests nothing: no {source}"
+
+
+def test_spaces_is_no_package():
+    assert not (ROOT / "spaces" / "__init__.py").exists(), "it would hide the library of that name"
+
+
+def test_component_and_pipeline_files_carry_their_slug():
+    for path in (ROOT / "hub_models").glob("[a-z]*.py"):
+        assert path.stem == "presets" or path.stem.split("_")[-1] in STEMS, path
+    for folder, pattern, position in (("pipelines", "pipeline_*.py", 1), ("training", "recipe_*.py", 1)):
+        for path in (ROOT / folder).glob(pattern):
+            assert path.stem.split("_")[position] in STEMS, path
+
+
+# The direction of imports
+
+
+def test_layers_by_import_linter():
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    contracts = len(PROJECT["tool"]["importlinter"]["contracts"])
+    assert f"Contracts: {contracts} kept, 0 broken." in result.stdout
+
+
+@pytest.fixture(scope="module")
+def import_graph():
+    import grimp
+
+    graph = grimp.build_graph(PACKAGE, cache_dir=None)
+    assert {module_name(path) for path in code_files()} <= graph.modules
+    return graph
+
+
+def slug_of(module: str) -> str | None:
+    return next((part for part in module.rpartition(".")[2].split("_")[1:] if part in STEMS), None)
+
+
+def test_methods_never_import_each_other(import_graph):
+    for module in import_graph.modules:
+        for imported in import_graph.find_modules_directly_imported_by(module):
+            assert slug_of(module) is None or slug_of(imported) in (None, slug_of(module)), f"{module} -> {imported}"
+
+
+def test_building_blocks_import_only_building_blocks(import_graph):
+    blocks = tuple(f"{PACKAGE}.hub_models.{room}" for room in BUILDING_BLOCKS)
+    for module in import_graph.modules:
+        if module.startswith(blocks):
+            above = [m for m in import_graph.find_modules_directly_imported_by(module) if not m.startswith(blocks)]
+            assert not above, f"{module} -> {above}"
+
+
+def test_imports_are_relative_inside_and_absolute_outside():
+    for path in files(".py"):
+        copied_elsewhere = path.parts[:2] == ("eval", "metrics")
+        for level, module in imports(path):
+            top = module.partition(".")[0]
+            second_copy = not level and top in ROOMS - {"spaces"} | {"cli"}
+            assert not second_copy, f"{path}: import {module} makes a second copy of each class"
+            if is_package_code(path) and not copied_elsewhere:
+                assert level or top != PACKAGE, f"{path}: import {module} relatively"
+            else:
+                assert not level, f"{path}: import {module} absolutely"
+
+
+# What an import costs
+
+
+def test_import_is_quick_and_light():
+    code = """
+import sys, time
+start = time.process_time()  # what the import itself takes, on a busy machine too
+import pocket_diffusers
+print(time.process_time() - start)
+heavy = {"torch", "numpy", "PIL", "diffusers", "transformers", "gradio", "typer"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    assert min(float(run_python(code)) for _ in range(3)) < 0.2
+
+
+def test_list_of_methods_and_command_need_no_torch():
+    run_python("import sys, pocket_diffusers.cli; assert 'torch' not in sys.modules and 'gradio' not in sys.modules")
+
+
+def test_no_module_imports_an_optional_package_at_its_top():
+    optional = {MODULE_OF.get(name, name) for names in EXTRAS.values() for name in names}
+    for path in code_files():
+        eager = {module.partition(".")[0] for level, module in imports(path, nested=False) if not level} & optional
+        assert not eager, f"{path}: import {', '.join(eager)} inside the function that needs it"
+
+
+def test_every_module_imports_without_the_extras_and_without_cuda():
+    hidden = sorted(MODULE_OF.get(name, name) for names in EXTRAS.values() for name in names)
+    modules = sorted(module_name(path) for path in code_files())
+    code = f"""
+import importlib, sys
+from importlib.machinery import PathFinder
+
+class WithoutExtras(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {hidden} else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutExtras
+for module in {modules}:
+    importlib.import_module(module)
+assert not set({hidden}) & set(sys.modules)
+import torch
+assert not torch.cuda.is_initialized()
+"""
+    run_python(code, HF_HUB_OFFLINE="1")
+
+
+# Names that saved files rely on
+
+
+def defined_classes(folder: str, pattern: str) -> Iterator[type]:
+    for path in sorted((ROOT / folder).glob(pattern)):
+        module = importlib.import_module(f"{PACKAGE}.{folder}.{path.stem}")
+        yield from (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__)
+
+
+def test_golden_table_of_components():
+    from diffusers import ModelMixin
+
+    classes = defined_classes("hub_models", "[a-z]*_*.py")
+    found = {(c.__module__, c.__qualname__) for c in classes if issubclass(c, ModelMixin)}
+    assert found == COMPONENTS, "a published class moved, or a new one is not in the table"
+    for module, name in COMPONENTS:
+        assert STEMS[slug_of(module)] in name
+        assert "ModelMixin" in vars(sys.modules[module]), f"{module}: loading looks the mixin up there by name"
+
+
+def test_golden_table_of_pipelines():
+    from diffusers import DiffusionPipeline
+
+    classes = defined_classes("pipelines", "pipeline_*.py")
+    assert {(c.__module__, c.__qualname__) for c in classes if issubclass(c, DiffusionPipeline)} == PIPELINES
+    listed = {target for tasks in METHODS.values() for target in tasks.values()}
+    assert listed == {f"{module.rpartition('.')[2]}:{name}" for module, name in PIPELINES}
+
+
+def test_public_names_load_lazily_and_are_unambiguous():
+    assert {name for _, name in COMPONENTS | PIPELINES} | {"METHODS", "load_pocketworld"} <= set(dir(pocket_diffusers))
+    for name in dir(pocket_diffusers):
+        assert getattr(pocket_diffusers, name) is not None
+    sources = [*(ROOT / "hub_models").glob("[a-z]*_*.py"), *(ROOT / "pipelines").glob("pipeline_*.py")]
+    names = [name for path in sources for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), re.MULTILINE)]
+    assert len(names) == len(set(names))
+
+
+def test_unknown_public_name_gets_a_hint():
+    with pytest.raises(AttributeError, match="has no attribute 'SnapgenPipeline'") as error:
+        _ = pocket_diffusers.SnapgenPipeline
+    assert error.value.name == "SnapgenPipeline" and error.value.obj is pocket_diffusers
+
+
+# Methods
+
+
+@pytest.mark.parametrize("promise", EVERY_METHOD_HAS)
+@pytest.mark.parametrize("slug", METHODS)
+def test_every_method_is_complete(slug, promise):
+    pattern = EVERY_METHOD_HAS[promise].format(slug=slug)
+    assert list(ROOT.glob(pattern)), f"{slug} lacks its {promise}: {pattern}"
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_recipe_has_the_interface_of_the_command(slug):
+    from inspect import signature
+
+    recipe = importlib.import_module(f"{PACKAGE}.training.recipe_{slug}")
+    assert list(signature(recipe.run).parameters) == ["stage", "preset", "output", "resume", "seed", "overrides"]
+    assert recipe.STAGES and all("nano" in presets for presets in recipe.STAGES.values())
+    assert any("paper" in presets for presets in recipe.STAGES.values())
+
+
+def checkpoints() -> list[Path]:
+    return sorted(path for path in (ROOT / "hub_models" / "checkpoints").glob("*") if path.is_dir())
+
+
+@pytest.mark.parametrize("folder", checkpoints(), ids=lambda path: path.name)
+def test_committed_checkpoints(folder):
+    assert pocket_diffusers.checkpoint(folder.name).samefile(folder)
+    contents = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in contents) <= MAX_REPOSITORY_BYTES
+    pickles = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
+    assert not [path for path in contents if path.suffix in pickles], "weights are safetensors only"
+    assert (folder / "README.md").is_file()
+    if folder.name in ENCODERS:
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in contents}
+        return
+    slug = folder.name.partition("-nano")[0]
+    index = json.loads((folder / "model_index.json").read_text())
+    ours = {tuple(pair) for pair in index.values() if isinstance(pair, list) and str(pair[0]).startswith(PACKAGE)}
+    assert slug in STEMS and ours <= COMPONENTS
+    shim, pipeline = index["_class_name"]
+    assert shim == f"pipeline_{slug}" and (folder / f"{shim}.py").is_file()
+    assert (f"{PACKAGE}.pipelines.{shim}", pipeline) in PIPELINES
+
+
+def test_the_shared_encoders_are_there():
+    assert {folder.name for folder in checkpoints()} >= ENCODERS
+
+
+def test_unknown_checkpoint_names_the_nearest():
+    with pytest.raises(ValueError, match=r"checkpoint 'snapgen' is unknown.*nearest: 'snapgen-nano'"):
+        pocket_diffusers.checkpoint("snapgen")
+
+
+# Packaging
+
+
+def test_packages_are_the_folders_with_code():
+    folders = {path.parent for path in code_files()}
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(module_name(f / "__init__.py") for f in folders)
+    missing = [folder for folder in folders if not (ROOT / folder / "__init__.py").is_file()]
+    assert not missing, f"no __init__.py in {missing}"
+
+
+def test_dependencies_and_extras_are_the_plan_s():
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"]
+    assert {Requirement(line).name for line in project["dependencies"]} == CORE
+    assert {name: {Requirement(line).name for line in extras[name]} for name in EXTRAS} == EXTRAS
+    assert Requirement(extras["all"][0]).extras == set(EXTRAS)
+    assert set(extras) == set(EXTRAS) | {"all", "test"}
+
+
+def test_bounds_hold_the_exact_versions_of_constraints():
+    lines = (ROOT / "constraints.txt").read_text().split()
+    pinned = dict(line.split("==") for line in lines)
+    assert not [line for line in lines if "+" in line], "a local version cannot be installed elsewhere"
+    extras = PROJECT["project"]["optional-dependencies"]
+    installed_by_make = [extras[name] for name in ("train", "eval", "demo", "test")]
+    for line in sum(installed_by_make, PROJECT["project"]["dependencies"]):
+        requirement = Requirement(line)
+        assert pinned[_canonical(requirement.name, pinned)] in requirement.specifier, line
+        operators = {specifier.operator for specifier in requirement.specifier}
+        assert ">=" in operators and ("<" in operators or requirement.name == "setuptools"), line
+
+
+def _canonical(name: str, pinned: dict[str, str]) -> str:
+    by_lower = {key.lower().replace("_", "-"): key for key in pinned}
+    return by_lower[name.lower().replace("_", "-")]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel of a copy of the checkout, so that nothing left by earlier builds gets in."""
+    place = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, place / "checkout", ignore=lambda folder, names: LEFT_BY_TOOLS & set(names))
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place, place / "checkout"]
+    result = subprocess.run(build, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    with zipfile.ZipFile(next(place.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_wheel_holds_all_code_and_data_and_nothing_else(wheel):
+    shipped = {name.removeprefix(f"{PACKAGE}/") for name in wheel.namelist() if name.startswith(f"{PACKAGE}/")}
+    data = [*files(under="hub_models/checkpoints"), *files(".json", under="eval/results")]
+    data += files(".jsonl", under="training/datasets/pocketworld")
+    expected = {str(path) for path in [*code_files(), *data]}
+    assert any(name.endswith("prompts.jsonl") for name in expected)
+    assert shipped == expected
+    others = {name for name in wheel.namelist() if not name.startswith(f"{PACKAGE}/")}
+    assert all(".dist-info/" in name for name in others)
+    assert any(name.endswith("LICENSE") for name in others)
+
+
+def test_wheel_metadata(wheel):
+    names = {Path(name).name: name for name in wheel.namelist() if ".dist-info/" in name}
+    metadata = Parser().parsestr(wheel.read(names["METADATA"]).decode())
+    assert metadata["Name"] == "pocket-diffusers"
+    assert metadata["Version"] == pocket_diffusers.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert "pocket = pocket_diffusers.cli:main" in wheel.read(names["entry_points.txt"]).decode()
+
+
+def test_versions_agree():
+    version = pocket_diffusers.__version__
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()

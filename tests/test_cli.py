@@ -1,0 +1,225 @@
+"""The `pocket` command: what a newcomer reads, and what is said when something is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from pocket_diffusers import __version__, checkpoint, cli
+from pocket_diffusers.cli import app, main
+
+WIDE = {"COLUMNS": "200", "TERM": "dumb"}
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, env=WIDE)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def complaint(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """The one sentence that a wrong command line gets, after checking exit code, length and stdout."""
+    assert main(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_bare_command_shows_the_verbs(arguments):
+    text = run(*arguments)
+    for verb in ("list", "generate", "train", 'pocket generate snapgen --prompt "a red cube"'):
+        assert verb in text
+
+
+@pytest.mark.parametrize("verb", ["generate", "train"])
+def test_help_names_every_option_with_an_example(verb):
+    text = run(verb, "--help")
+    options = {
+        "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width overwrite",
+        "train": "stage preset resume set",
+    }
+    for option in [*(f"--{name}" for name in options[verb].split()), "--seed", "--output", f"pocket {verb} snapgen"]:
+        assert option in text
+
+
+def test_every_option_has_a_help_text():
+    for command in typer.main.get_command(app).commands.values():
+        for parameter in command.params:
+            assert parameter.help, f"{command.name} {parameter.name}"
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_list_shows_methods_tasks_and_weights():
+    text = run("list")
+    assert "snapgen" in text and "text-to-image" in text and "snapgen-nano" in text and " MB" in text
+
+
+def test_list_is_quick_and_imports_no_torch():
+    code = "import sys; from pocket_diffusers.cli import main; main(['list']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["generate", "train"])
+def test_unknown_method_names_the_nearest(capsys, verb):
+    sentence = complaint(capsys, verb, "snapgn")
+    assert "'snapgn'" in sentence and "nearest: 'snapgen'" in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "no prompt"),
+        (["--prompt", "  "], "--prompt is empty"),
+        (["--prompt", "x", "--steps", "0"], "--steps"),
+        (["--prompt", "x", "--num-images", "0"], "--num-images"),
+        (["--prompt", "x", "--seed", "-1"], "--seed"),
+        (["--prompt", "x", "--seed", "one"], "--seed"),
+        (["--prompts-file", "nowhere.txt"], "'nowhere.txt'"),
+        (["--prompt", "x", "--stepz", "3"], "--stepz"),
+    ],
+)
+def test_bad_options_of_generate(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    assert named in complaint(capsys, "generate", "snapgen", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--stage", "bass"], "nearest: 'base'"),
+        (["--stage", "base", "--preset", "huge"], "preset 'huge' is unknown: use one of nano, paper"),
+        (["--stage", "base", "--set", "steps"], "NAME=VALUE"),
+    ],
+)
+def test_bad_options_of_train(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    assert named in complaint(capsys, "train", "snapgen", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_without_a_stage_lists_them_in_order():
+    text = run("train", "snapgen")
+    assert text.index("--stage clip") < text.index("--stage autoencoder") < text.index("--stage base")
+    assert "nano" in text and "paper" in text
+
+
+@pytest.mark.parametrize("verb", [["frob"], ["generat", "snapgen"]])
+def test_unknown_verb(capsys, verb):
+    assert repr(verb[0]) in complaint(capsys, *verb)
+
+
+def test_debugging_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("POCKET_DEBUG", "1")
+    with pytest.raises(ValueError, match="no prompt"):
+        main(["generate", "snapgen"])
+
+
+def test_generate_writes_pictures_sheet_and_record(capsys, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a blue sphere\n\n")
+    output = tmp_path / "made" / "here"
+    arguments = ["generate", "snapgen", "-p", "a red cube", "--prompts-file", str(prompts), "--steps", "2"]
+    assert main([*arguments, "--num-images", "2", "--seed", "5", "-o", str(output)]) == 0
+    assert str(output / "sheet.png") in capsys.readouterr().out
+
+    record = json.loads((output / "run.json").read_text())
+    made = record["inputs"]["pictures"]
+    assert [(picture["prompt"], picture["seed"]) for picture in made] == [
+        ("a red cube", 5),
+        ("a red cube", 6),
+        ("a blue sphere", 7),
+        ("a blue sphere", 8),
+    ]
+    assert record["seed"] == 5 and record["seconds"] > 0
+    assert record["versions"]["pocket-diffusers"] == __version__ and record["versions"]["torch"]
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        ["run.json", "sheet.png", *(picture["file"] for picture in made)]
+    )
+
+    # Each picture can be made again alone, from the seed that its record names.
+    again = tmp_path / "again"
+    alone = ["generate", "snapgen", "-p", "a blue sphere", "--steps", "2", "--seed", "8", "-o", str(again)]
+    assert main(alone) == 0
+    first, second = (Image.open(path) for path in (output / made[3]["file"], again / "000-a-blue-sphere.png"))
+    assert max(abs(a - b) for a, b in zip(first.tobytes(), second.tobytes(), strict=True)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--height", "7"], "7"),
+        (["--model", "snapgen-nono"], "nearest: 'snapgen-nano'"),
+        (["--model", "./nowhere"], "nowhere"),
+        (["--model", "nobody/nothing"], "nobody/nothing"),
+    ],
+)
+def test_what_the_pipeline_refuses_leaves_nothing(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    output = tmp_path / "out"
+    assert named in complaint(capsys, "generate", "snapgen", "-p", "x", "-o", str(output), *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncated_weights_are_named(capsys, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint("snapgen-nano"), broken)
+    weights = next(broken.glob("unet/*.safetensors"))
+    os.truncate(weights, weights.stat().st_size // 2)
+    sentence = complaint(capsys, "generate", "snapgen", "-p", "x", "--model", str(broken), "-o", str(tmp_path / "out"))
+    assert str(weights) in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_result_is_replaced_only_when_asked(capsys, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "run.json").write_text("{}")
+    arguments = ["generate", "snapgen", "-p", "a red cube", "--steps", "1", "-o", str(output)]
+    assert "earlier result" in complaint(capsys, *arguments)
+    assert (output / "run.json").read_text() == "{}"
+    assert main([*arguments, "--overwrite"]) == 0
+    assert (output / "000-a-red-cube.png").is_file()
+
+
+def test_output_that_is_a_file(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "file" in complaint(capsys, "generate", "snapgen", "-p", "x", "-o", str(tmp_path / "file" / "out"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("No module named 'trimesh'", name="trimesh"), "pip install 'pocket-diffusers[train]'"),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "pip install 'pocket-diffusers[eval]'"),
+        (ImportError("this needs the train extra"), "this needs the train extra"),
+        (FloatingPointError("loss is nan in step 3"), "loss is nan in step 3"),
+    ],
+)
+def test_failures_that_a_user_can_mend_are_one_sentence(capsys, monkeypatch, error, said):
+    def recipe(slug):
+        raise error
+
+    monkeypatch.setattr(cli, "_recipe", recipe)
+    assert said in complaint(capsys, "train", "snapgen")
+
+
+def test_module_runs_as_a_script():
+    result = subprocess.run(
+        [sys.executable, "-m", "pocket_diffusers.cli", "--version"], capture_output=True, text=True, cwd=Path.home()
+    )
+    assert result.stdout.strip() == __version__
