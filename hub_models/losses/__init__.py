@@ -1,0 +1,1 @@
+"""Training objectives as small functions and modules: one noun a file."""
