@@ -1,0 +1,195 @@
+"""What pipelines and detectors return: shapes, units and ranges of each field."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from diffusers.utils import BaseOutput
+from jaxtyping import Bool
+from PIL import Image
+from torch import Tensor
+
+MIN_SCORE = 0.05
+"""Detections are stored from this score up, so that any threshold above it can be replayed."""
+
+
+@dataclass
+class ImageOutput(BaseOutput):
+    """Pictures of an image pipeline.
+
+    Attributes:
+        images: by `output_type`:
+            "pil": list of RGB `PIL.Image.Image`, one for each sample;
+            "np": float32 array [batch, height, width, 3] in [0, 1];
+            "pt": float32 tensor [batch, 3, height, width] in [0, 1];
+            "latent": float32 tensor [batch, channels, height, width] of scaled latents, about unit variance.
+    """
+
+    images: list[Image.Image] | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class MaskRLE:
+    """A binary mask as run lengths, in COCO's uncompressed form: column after column, zeros first.
+
+    Attributes:
+        height: rows in pixels, at least 1.
+        width: columns in pixels, at least 1.
+        counts: lengths of the runs, alternately of zeros and ones, starting with zeros (0 where the mask starts
+            with a one); their sum is `height * width`.
+
+    Raises:
+        ValueError: for sides below 1, a negative length, or lengths that do not add up.
+    """
+
+    height: int
+    width: int
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"a mask must be at least 1 x 1 pixels, not {self.height} x {self.width}.")
+        object.__setattr__(self, "counts", tuple(int(count) for count in self.counts))
+        if min(self.counts, default=0) < 0:
+            raise ValueError(f"counts must not be negative, but one is {min(self.counts)}.")
+        if sum(self.counts) != self.height * self.width:
+            raise ValueError(
+                f"counts add up to {sum(self.counts)}, but a {self.height} x {self.width} mask has "
+                f"{self.height * self.width} pixels."
+            )
+
+    @classmethod
+    def encode(cls, mask: Bool[np.ndarray, "height width"] | Bool[Tensor, "height width"]) -> Self:
+        """Run lengths of a boolean mask `[height, width]` (an array, or a tensor on the CPU).
+
+        Raises:
+            ValueError: when the mask is not boolean or has not two dimensions.
+        """
+        mask = np.asarray(mask)
+        if mask.ndim != 2 or mask.dtype != np.bool_:
+            raise ValueError(f"mask must be boolean [height, width], not {mask.dtype} {list(mask.shape)}.")
+        flat = mask.ravel(order="F")
+        changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        lengths = np.diff(np.concatenate([[0], changes, [flat.size]]))
+        first = [0] if flat.size and flat[0] else []
+        return cls(*mask.shape, (*first, *lengths.tolist()))
+
+    def decode(self) -> Bool[np.ndarray, "height width"]:
+        """The boolean mask `[height, width]`."""
+        ones = np.arange(len(self.counts)) % 2 == 1
+        return np.repeat(ones, self.counts).reshape((self.height, self.width), order="F")
+
+    @property
+    def area(self) -> int:
+        """Pixels that are set."""
+        return sum(self.counts[1::2])
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """COCO's form, ready for JSON: `{"size": [height, width], "counts": [...]}`."""
+        return {"size": [self.height, self.width], "counts": list(self.counts)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """Reads COCO's uncompressed form.
+
+        Raises:
+            ValueError: for a dictionary of another form.
+        """
+        try:
+            (height, width), counts = stored["size"], stored["counts"]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f'a mask must be {{"size": [height, width], "counts": [...]}}, not {stored!r}.') from None
+        if isinstance(counts, str | bytes):
+            raise ValueError("counts of a mask must be a list of run lengths, not COCO's compressed string.")
+        return cls(height, width, counts)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects found in one picture, best first or in any other order; every field has one entry an object.
+
+    A detector is a function `images -> list[Detections]` that keeps everything from `MIN_SCORE` up.
+
+    Attributes:
+        labels: class names.
+        scores: confidences in [0, 1].
+        boxes: (x0, y0, x1, y1) in pixels, x to the right, y down, x0 <= x1, y0 <= y1.
+        masks: masks of the picture's size, or None where the detector makes none.
+        colors: colour names (None for an object whose colour was not read), or None where colours are not read.
+
+    Raises:
+        ValueError: for fields of different lengths or values out of their range.
+    """
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+    masks: tuple[MaskRLE, ...] | None = None
+    colors: tuple[str | None, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "scores", tuple(float(score) for score in self.scores))
+        object.__setattr__(self, "boxes", tuple(tuple(float(side) for side in box) for box in self.boxes))
+        for name in ("masks", "colors"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_lengths()
+        for score in self.scores:
+            if not 0 <= score <= 1:
+                raise ValueError(f"scores must lie in [0, 1], but one is {score}.")
+        for box in self.boxes:
+            if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] > box[2] or box[1] > box[3]:
+                raise ValueError(f"boxes must be finite (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1, not {box}.")
+        sizes = {(mask.height, mask.width) for mask in self.masks or ()}
+        if len(sizes) > 1:
+            raise ValueError(f"masks of one picture must have one size, not {sorted(sizes)}.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def above(self, score: float = MIN_SCORE) -> Self:
+        """Only the objects whose score is at least `score`, in the same order."""
+        kept = [index for index, value in enumerate(self.scores) if value >= score]
+
+        def pick(field: tuple | None) -> tuple | None:
+            return None if field is None else tuple(field[index] for index in kept)
+
+        return type(self)(*map(pick, (self.labels, self.scores, self.boxes, self.masks, self.colors)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; `from_dict` reads it back exactly."""
+        return {
+            "labels": list(self.labels),
+            "scores": list(self.scores),
+            "boxes": [list(box) for box in self.boxes],
+            "masks": None if self.masks is None else [mask.to_dict() for mask in self.masks],
+            "colors": None if self.colors is None else list(self.colors),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ValueError: for a missing field or one that is out of its range.
+        """
+        missing = [name for name in ("labels", "scores", "boxes") if name not in stored]
+        if missing:
+            raise ValueError(f"stored detections lack {', '.join(missing)}.")
+        masks = stored.get("masks")
+        return cls(
+            stored["labels"],
+            stored["scores"],
+            stored["boxes"],
+            None if masks is None else tuple(map(MaskRLE.from_dict, masks)),
+            stored.get("colors"),
+        )
+
+    def _check_lengths(self) -> None:
+        fields = ("labels", "scores", "boxes", "masks", "colors")
+        lengths = {name: len(getattr(self, name)) for name in fields if getattr(self, name) is not None}
+        if len(set(lengths.values())) > 1:
+            listing = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise ValueError(f"every field of Detections needs one entry an object, but there are {listing}.")

@@ -1,0 +1,608 @@
+"""Text to image with SnapGen (arXiv 2412.09619): up to three text encoders, a small UNet and a tiny decoder."""
+
+import copy
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import logging
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Gemma2Model,
+    PreTrainedTokenizerBase,
+)
+
+from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
+from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
+from .inputs import check_choice, check_count, check_number, check_side
+from .lora import UNetLoraMixin
+from .noise import Generators, check_generator, draw_noise
+from .outputs import ImageOutput
+from .repository import RepositoryMixin
+
+logger = logging.get_logger(__name__)
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
+
+Features = tuple[Float[Tensor, "batch tokens channels"], Bool[Tensor, "batch tokens"]]
+"""Hidden states of a text encoder and the mask of its real (not padding) tokens."""
+
+
+def fuse_text_features(
+    clip_l: Features | None,
+    clip_g: Features | None,
+    gemma: Features | None,
+    width: int,
+    clip_l_width: int = 0,
+) -> Features:
+    """SD3's fusion of text features (fact sheet, open point 14: `sd3_concat`).
+
+    CLIP-L and CLIP-G stand side by side in the channels, padded with zeros to `width`; Gemma's tokens follow along
+    the sequence. Where one CLIP encoder is missing, zeros stand in its channels; where both are, or Gemma is, their
+    tokens are left out, which for cross-attention is the same as masking them. So an encoder that is dropped in
+    training and one that is missing at inference are one thing. A single encoder of width `width` passes unchanged.
+
+    Args:
+        clip_l: features of CLIP-L, or None.
+        clip_g: features of CLIP-G with as many tokens, or None.
+        gemma: features of Gemma, or None.
+        width: channels that come out, the UNet's cross-attention width.
+        clip_l_width: channels kept free for CLIP-L where only CLIP-G is given.
+
+    Returns:
+        Fused features [batch, tokens, width] and their mask [batch, tokens].
+
+    Raises:
+        ValueError: when all three are None, or the channels do not fit into `width`.
+    """
+    parts = []
+    if clip_l is not None or clip_g is not None:
+        parts.append(_side_by_side(clip_l, clip_g, clip_l_width))
+    if gemma is not None:
+        parts.append(gemma)
+    if not parts:
+        raise ValueError("no text features to fuse: at least one of clip_l, clip_g and gemma is needed.")
+    widest = max(hidden.shape[-1] for hidden, _ in parts)
+    if widest > width:
+        raise ValueError(f"text features are {widest} channels wide, but the UNet takes {width}.")
+    hidden = torch.cat([F.pad(hidden, (0, width - hidden.shape[-1])) for hidden, _ in parts], dim=1)
+    return hidden, torch.cat([mask.bool() for _, mask in parts], dim=1)
+
+
+def _side_by_side(clip_l: Features | None, clip_g: Features | None, clip_l_width: int) -> Features:
+    if clip_g is None:
+        return clip_l
+    hidden, mask = clip_g
+    if clip_l is None:
+        return F.pad(hidden, (clip_l_width, 0)), mask
+    return torch.cat([clip_l[0], hidden], dim=-1), clip_l[1].bool() | mask.bool()
+
+
+class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
+    """Text to image with SnapGen.
+
+    Args:
+        vae: decoder of latents; SnapGen's own or Stable Diffusion 3's.
+        unet: predicts the velocity (noise - picture).
+        scheduler: flow-matching scheduler; dynamic shifting is resolved with SD3's formula.
+        text_encoder: CLIP-L (in the nano model the text tower of clip-nano), or None.
+        tokenizer: its tokenizer.
+        text_encoder_2: CLIP-G, or None.
+        tokenizer_2: its tokenizer.
+        text_encoder_3: Gemma-2, or None.
+        tokenizer_3: its tokenizer.
+        clip_tokens: prompt length for CLIP in tokens, at most what tokenizer and encoder take (open point 15).
+        gemma_tokens: prompt length for Gemma in tokens, likewise (open point 15).
+        clip_hidden_layer: which of CLIP's hidden states conditions the UNet; -2, the last but one, as in SD3.
+        clip_l_width: channels that belong to CLIP-L; None takes the width of `text_encoder` (0 without one). Saved,
+            so that a pipeline loaded with `text_encoder=None` keeps CLIP-G where it was in training.
+
+    Raises:
+        ValueError: for an encoder without tokenizer, or components whose widths do not fit together.
+    """
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->unet->vae"
+    _optional_components: ClassVar[list[str]] = [name for pair in ENCODERS.items() for name in pair]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "prompt_attention_mask"]
+
+    def __init__(
+        self,
+        vae: AutoencoderSnapGen | AutoencoderKL,
+        unet: SnapGenUNet2DConditionModel,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        text_encoder: CLIPTextModel | CLIPTextModelWithProjection | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        text_encoder_2: CLIPTextModel | CLIPTextModelWithProjection | None = None,
+        tokenizer_2: PreTrainedTokenizerBase | None = None,
+        text_encoder_3: Gemma2Model | None = None,
+        tokenizer_3: PreTrainedTokenizerBase | None = None,
+        clip_tokens: int = 77,
+        gemma_tokens: int = 300,
+        clip_hidden_layer: int = -2,
+        clip_l_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+            text_encoder_3=text_encoder_3,
+            tokenizer_3=tokenizer_3,
+        )
+        if clip_l_width is None:
+            clip_l_width = 0 if text_encoder is None else text_encoder.config.hidden_size
+        self.register_to_config(
+            clip_tokens=clip_tokens,
+            gemma_tokens=gemma_tokens,
+            clip_hidden_layer=clip_hidden_layer,
+            clip_l_width=clip_l_width,
+        )
+        self._check_components()
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._guidance_scale, self._interrupt, self._num_timesteps = 1.0, False, 0
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels a latent stands for, along each side."""
+        ratio = getattr(self.vae, "spatial_compression_ratio", None)
+        return ratio or 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of pictures must be multiples of this many pixels."""
+        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def default_size(self) -> int:
+        """Side in pixels of the square pictures that the UNet was made for."""
+        return self.unet.config.sample_size * self.vae_scale_factor
+
+    @property
+    def guidance_scale(self) -> float:
+        """Guidance of the running (or last) call; a callback may change `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the UNet also sees the negative prompt: guidance scales up to 1 do without it."""
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """UNet steps of the running (or last) call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt = True` from a callback to stop after the running step."""
+        return self._interrupt
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        dropped: Sequence[Collection[str]] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Text features of prompts as the UNet takes them (see `fuse_text_features`).
+
+        Args:
+            prompt: a prompt or a list of them.
+            negative_prompt: one for all prompts, or one each; None is the empty prompt.
+            num_images_per_prompt: copies of each prompt's features, side by side.
+            do_classifier_free_guidance: also encode the negative prompts.
+            dropped: for training, the encoders that each prompt does without, as if they were missing; a prompt that
+                loses them all becomes the empty prompt, which guidance steers away from. None drops nothing.
+
+        Returns:
+            prompt_embeds [batch, tokens, width] in the UNet's number format, prompt_attention_mask [batch, tokens]
+            (boolean, False on padding), and both of the negative prompts (None without guidance), with batch =
+            prompts x `num_images_per_prompt`.
+
+        Raises:
+            ValueError: when the pipeline has no text encoder, or `dropped` does not fit the prompts.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        embeds, mask = self._encode(prompts, num_images_per_prompt, dropped)
+        if not do_classifier_free_guidance:
+            return embeds, mask, None, None
+        negative = "" if negative_prompt is None else negative_prompt
+        negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
+        return embeds, mask, *self._encode(negatives, num_images_per_prompt)
+
+    def without(self, encoders: str | Collection[str]) -> Self:
+        """The same pipeline with text encoders left out ("text_encoder_3", ...); components are shared, not copied.
+
+        Raises:
+            ValueError: for a name that is no text encoder.
+        """
+        encoders = [encoders] if isinstance(encoders, str) else encoders
+        for name in encoders:
+            check_choice("encoders", name, tuple(ENCODERS))
+        gone = {part: None for name in encoders for part in (name, ENCODERS[name])}
+        return type(self)(**{**self.components, **gone}, **self.parameters)
+
+    def _encode(self, prompts: list[str], copies: int, dropped: Sequence[Collection[str]] | None = None) -> Features:
+        present = [name for name in ENCODERS if getattr(self, name) is not None]
+        if not present:
+            raise ValueError("this pipeline has no text encoder: pass prompt_embeds instead of prompt.")
+        if dropped is not None:
+            dropped = _check_dropped(dropped, len(prompts))
+            silenced = [gone.issuperset(present) for gone in dropped]
+            prompts = ["" if silent else prompt for prompt, silent in zip(prompts, silenced, strict=True)]
+            dropped = [set() if silent else gone for gone, silent in zip(dropped, silenced, strict=True)]
+        distinct = list(dict.fromkeys(prompts))
+        rows = [distinct.index(prompt) for prompt in prompts]
+        features = dict.fromkeys(ENCODERS)
+        for name, (hidden, mask) in self._text_features(distinct, present).items():
+            kept = torch.tensor([name not in gone for gone in dropped or [()] * len(rows)], device=hidden.device)
+            features[name] = hidden[rows] * kept[:, None, None], mask[rows] & kept[:, None]
+        width = self.unet.config.cross_attention_dim
+        hidden, mask = fuse_text_features(*features.values(), width, self.config.clip_l_width)
+        return hidden.to(self.unet.dtype).repeat_interleave(copies, dim=0), mask.repeat_interleave(copies, dim=0)
+
+    def _text_features(self, prompts: list[str], present: list[str]) -> dict[str, Features]:
+        """Features of each encoder by its name, in float32; CLIP-L and CLIP-G have as many tokens."""
+        limits = {name: self._token_limit(name) for name in present}
+        clip = min((limit for name, limit in limits.items() if name != "text_encoder_3"), default=0)
+        features = {}
+        for name in present:
+            ids, mask = self._tokens(name, prompts, limits[name] if name == "text_encoder_3" else clip)
+            if name == "text_encoder_3":
+                hidden = self.text_encoder_3(ids, attention_mask=mask).last_hidden_state
+            else:
+                states = getattr(self, name)(ids, output_hidden_states=True).hidden_states
+                hidden = states[self.config.clip_hidden_layer]
+            features[name] = hidden.float(), mask.bool()
+        return features
+
+    def _token_limit(self, name: str) -> int:
+        wanted = self.config.gemma_tokens if name == "text_encoder_3" else self.config.clip_tokens
+        encoder, tokenizer = getattr(self, name), getattr(self, ENCODERS[name])
+        return min(wanted, tokenizer.model_max_length, encoder.config.max_position_embeddings)
+
+    def _tokens(self, name: str, prompts: list[str], length: int) -> tuple[Tensor, Tensor]:
+        tokenizer = getattr(self, ENCODERS[name])
+        for prompt, ids in zip(prompts, tokenizer(prompts, verbose=False).input_ids, strict=True):
+            if len(ids) > length:
+                logger.warning(f"{name} reads {length} of the {len(ids)} tokens of the prompt {prompt!r}.")
+        tokens = tokenizer(
+            prompts, padding="max_length", padding_side="right", max_length=length, truncation=True, return_tensors="pt"
+        )
+        device = self._execution_device
+        return tokens.input_ids.to(device), tokens.attention_mask.to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 28,
+        guidance_scale: float = 4.0,
+        num_images_per_prompt: int = 1,
+        generator: Generators | None = None,
+        latents: Float[Tensor, "batch channels h w"] | None = None,
+        prompt_embeds: Float[Tensor, "prompts tokens width"] | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_embeds: Float[Tensor, "prompts tokens width"] | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
+        sigmas: list[float] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> ImageOutput | tuple[Any]:
+        """Makes pictures of prompts.
+
+        Args:
+            prompt: what to show; a list makes a batch.
+            negative_prompt: what to steer away from, one for all prompts or one each; may be blank.
+            height: pixels, a multiple of `size_multiple`; None is `default_size` (or what `latents` has).
+            width: likewise.
+            num_inference_steps: UNet steps, at least 1 (28, 8 or 4 in the paper).
+            guidance_scale: strength of classifier-free guidance, 0 or more; up to 1 is without, in half the time
+                (the sheet's default 4.0: open point 31).
+            num_images_per_prompt: pictures of each prompt.
+            generator: source of noise. A list, one for each picture, makes a picture depend on its own seed only; a
+                single one is drawn from picture after picture. Use CPU generators for one result on every device.
+            latents: starting noise, in place of drawn noise.
+            prompt_embeds: text features in place of `prompt`, as `encode_prompt` makes them for one image a prompt.
+            prompt_attention_mask: mask of their tokens, nonzero for real ones; None takes all.
+            negative_prompt_embeds: likewise, in place of `negative_prompt`.
+            negative_prompt_attention_mask: likewise.
+            sigmas: noise levels of the steps, falling within (0, 1], in place of `num_inference_steps`.
+            output_type: "pil", "np", "pt" or "latent"; ranges and shapes in `ImageOutput`.
+            return_dict: False returns a tuple of the images alone.
+            callback_on_step_end: called as `(pipeline, step, timestep, tensors)` after each step; returns a dict
+                whose "latents", "prompt_embeds" and "prompt_attention_mask" replace the running ones.
+            callback_on_step_end_tensor_inputs: names of the tensors it gets; None gives latents. With guidance,
+                features hold the negative prompts first, then the prompts.
+
+        Returns:
+            `ImageOutput`, or `(images,)`.
+
+        Raises:
+            ValueError: for every input that cannot be used, before anything is computed.
+        """
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        watched = callback_on_step_end_tensor_inputs or ["latents"]
+        height = self._side(latents, 2) if height is None else height
+        width = self._side(latents, 3) if width is None else width
+        self.check_inputs(
+            prompt, negative_prompt, height, width, num_inference_steps, guidance_scale, num_images_per_prompt,
+            generator, latents, prompt_embeds, prompt_attention_mask, negative_prompt_embeds,
+            negative_prompt_attention_mask, sigmas, output_type, watched,
+        )  # fmt: skip
+        self._guidance_scale, self._interrupt = float(guidance_scale), False
+
+        embeds, mask = self._conditioning(
+            prompt, negative_prompt, num_images_per_prompt,
+            (prompt_embeds, prompt_attention_mask), (negative_prompt_embeds, negative_prompt_attention_mask),
+        )  # fmt: skip
+        if latents is None:
+            samples = len(embeds) // (2 if self.do_classifier_free_guidance else 1)
+            shape = (self.unet.config.in_channels, height // self.vae_scale_factor, width // self.vae_scale_factor)
+            latents = draw_noise(samples, shape, generator)
+        state = {
+            "latents": latents.to(self._execution_device, torch.float32),
+            "prompt_embeds": embeds,
+            "prompt_attention_mask": mask,
+        }
+        scheduler = self._scheduled(num_inference_steps, sigmas, latents.shape[-2:])
+        self._num_timesteps = len(scheduler.timesteps)
+        step_kwargs = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+
+        with self.progress_bar(total=self._num_timesteps) as bar:
+            for step, timestep in enumerate(scheduler.timesteps):
+                velocity = self._velocity(timestep=timestep, **state)
+                state["latents"] = scheduler.step(
+                    velocity, timestep, state["latents"], return_dict=False, **step_kwargs
+                )[0]
+                if callback_on_step_end is not None:
+                    tensors = {name: state[name] for name in watched}
+                    changed = callback_on_step_end(self, step, timestep, tensors) or {}
+                    state.update({name: changed[name] for name in state.keys() & changed.keys()})
+                bar.update()
+                if self.interrupt:
+                    break
+
+        images = self._decode(state["latents"], output_type)
+        self.maybe_free_model_hooks()
+        return ImageOutput(images=images) if return_dict else (images,)
+
+    def _side(self, latents: Tensor | None, axis: int) -> int:
+        given = latents is not None and latents.ndim == 4
+        return latents.shape[axis] * self.vae_scale_factor if given else self.default_size
+
+    def _conditioning(
+        self,
+        prompt: str | list[str] | None,
+        negative_prompt: str | list[str] | None,
+        copies: int,
+        given: tuple[Tensor | None, Tensor | None],
+        given_negative: tuple[Tensor | None, Tensor | None],
+    ) -> Features:
+        """Features for the UNet's batch: with guidance the negative prompts first, padded to one length."""
+        if given[0] is None:
+            prompts = [prompt] if isinstance(prompt, str) else prompt
+            positive = self._encode(prompts, copies)
+        else:
+            positive = self._given_features(*given, copies)
+        if not self.do_classifier_free_guidance:
+            return positive
+        if given_negative[0] is None:
+            count = len(positive[0]) // copies
+            text = "" if negative_prompt is None else negative_prompt
+            negative = self._encode([text] * count if isinstance(text, str) else list(text), copies)
+        else:
+            negative = self._given_features(*given_negative, copies)
+        tokens = max(negative[0].shape[1], positive[0].shape[1])
+        padded = [
+            (F.pad(hidden, (0, 0, 0, tokens - hidden.shape[1])), F.pad(mask, (0, tokens - mask.shape[1])))
+            for hidden, mask in (negative, positive)
+        ]
+        return torch.cat([hidden for hidden, _ in padded]), torch.cat([mask for _, mask in padded])
+
+    def _given_features(self, embeds: Tensor, mask: Tensor | None, copies: int) -> Features:
+        device = self._execution_device
+        mask = torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+        return (
+            embeds.to(device, self.unet.dtype).repeat_interleave(copies, dim=0),
+            mask.to(device).repeat_interleave(copies, dim=0),
+        )
+
+    def _scheduled(
+        self, steps: int, sigmas: list[float] | None, grid: tuple[int, int]
+    ) -> FlowMatchEulerDiscreteScheduler:
+        """A copy of the scheduler with its timesteps set: calls leave the registered one as it was."""
+        scheduler = copy.deepcopy(self.scheduler)
+        options = {"num_inference_steps": steps} if sigmas is None else {"sigmas": sigmas}
+        if scheduler.config.get("use_dynamic_shifting"):
+            options["mu"] = _dynamic_shift(scheduler.config, (grid[0] // 2) * (grid[1] // 2))
+        scheduler.set_timesteps(device=self._execution_device, **options)
+        return scheduler
+
+    def _velocity(
+        self, latents: Tensor, prompt_embeds: Tensor, prompt_attention_mask: Tensor, timestep: Tensor
+    ) -> Tensor:
+        guided = self.do_classifier_free_guidance
+        sample = torch.cat([latents, latents]) if guided else latents
+        velocity = self.unet(
+            sample.to(self.unet.dtype),
+            timestep.expand(len(sample)),
+            encoder_hidden_states=prompt_embeds[-len(sample) :],  # a callback may have switched guidance off
+            encoder_attention_mask=prompt_attention_mask[-len(sample) :],
+            return_dict=False,
+        )[0].float()
+        if not guided:
+            return velocity
+        negative, positive = velocity.chunk(2)
+        return negative + self.guidance_scale * (positive - negative)
+
+    def _decode(self, latents: Tensor, output_type: str) -> Any:
+        if output_type == "latent":
+            return latents
+        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
+        return self.image_processor.postprocess(pictures.float(), output_type=output_type)
+
+    def check_inputs(
+        self,
+        prompt: str | list[str] | None,
+        negative_prompt: str | list[str] | None,
+        height: int,
+        width: int,
+        num_inference_steps: int,
+        guidance_scale: float,
+        num_images_per_prompt: int,
+        generator: Generators | None,
+        latents: Tensor | None,
+        prompt_embeds: Tensor | None,
+        prompt_attention_mask: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        negative_prompt_attention_mask: Tensor | None,
+        sigmas: list[float] | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: list[str],
+    ) -> None:
+        """Refuses what `__call__` cannot use, in one sentence that names the argument and what is allowed.
+
+        Raises:
+            ValueError: for the first such input.
+        """
+        check_count("num_inference_steps", num_inference_steps)
+        check_count("num_images_per_prompt", num_images_per_prompt)
+        check_number("guidance_scale", guidance_scale, low=0)
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        check_side("height", height, self.size_multiple)
+        check_side("width", width, self.size_multiple)
+        _check_sigmas(sigmas, self.scheduler)
+        for name in callback_on_step_end_tensor_inputs:
+            check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        embed_width = self.unet.config.cross_attention_dim
+        _check_embeds("prompt", prompt_embeds, prompt_attention_mask, embed_width)
+        _check_embeds("negative_prompt", negative_prompt_embeds, negative_prompt_attention_mask, embed_width)
+        prompts = self._check_prompts(prompt, prompt_embeds)
+        self._check_negatives(negative_prompt, negative_prompt_embeds, prompts, guided=guidance_scale > 1)
+        check_generator(generator, prompts * num_images_per_prompt)
+        if latents is not None:
+            grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
+            wanted = (prompts * num_images_per_prompt, self.unet.config.in_channels, *grid)
+            if tuple(latents.shape) != wanted:
+                raise ValueError(f"latents must be {list(wanted)}, not {list(latents.shape)}.")
+
+    def _check_prompts(self, prompt: str | list[str] | None, embeds: Tensor | None) -> int:
+        if (prompt is None) == (embeds is None):
+            raise ValueError("pass either prompt or prompt_embeds" + (", not both." if embeds is not None else "."))
+        if embeds is not None:
+            return len(embeds)
+        self._check_has_encoder("prompt")
+        prompts = _check_texts("prompt", prompt)
+        for index, text in enumerate(prompts):
+            if not text.strip():
+                where = "" if isinstance(prompt, str) else f" (entry {index})"
+                raise ValueError(f"prompt{where} is empty: describe the picture in words.")
+        return len(prompts)
+
+    def _check_negatives(
+        self, negative: str | list[str] | None, embeds: Tensor | None, prompts: int, guided: bool
+    ) -> None:
+        if negative is not None and embeds is not None:
+            raise ValueError("pass either negative_prompt or negative_prompt_embeds, not both.")
+        if embeds is not None and len(embeds) != prompts:
+            raise ValueError(f"negative_prompt_embeds holds {len(embeds)} prompts, but there are {prompts} prompts.")
+        if negative is not None:
+            texts = _check_texts("negative_prompt", negative)
+            if not isinstance(negative, str) and len(texts) != prompts:
+                raise ValueError(f"negative_prompt is a list of {len(texts)}, but there are {prompts} prompts.")
+        if embeds is None and guided:
+            self._check_has_encoder("negative_prompt")
+
+    def _check_has_encoder(self, name: str) -> None:
+        if not any(getattr(self, encoder) is not None for encoder in ENCODERS):
+            raise ValueError(f"this pipeline has no text encoder: pass {name}_embeds instead of {name}.")
+
+    def _check_components(self) -> None:
+        for encoder, tokenizer in ENCODERS.items():
+            if getattr(self, encoder) is not None and getattr(self, tokenizer) is None:
+                raise ValueError(f"{encoder} needs its {tokenizer}: pass both or neither.")
+        if self.unet.config.pooled_text_cond:
+            raise ValueError("this pipeline makes no pooled text embedding, but the UNet has pooled_text_cond=True.")
+        width, latent = self.unet.config.cross_attention_dim, self.vae.config.latent_channels
+        clip_g = 0 if self.text_encoder_2 is None else self.text_encoder_2.config.hidden_size
+        gemma = 0 if self.text_encoder_3 is None else self.text_encoder_3.config.hidden_size
+        clip_l = self.config.clip_l_width
+        if self.text_encoder is not None and self.text_encoder.config.hidden_size != clip_l:
+            raise ValueError(
+                f"clip_l_width is {clip_l}, but text_encoder is {self.text_encoder.config.hidden_size} wide."
+            )
+        if clip_l + clip_g > width or gemma > width:
+            raise ValueError(
+                f"the text encoders are {clip_l} + {clip_g} (CLIP) and {gemma} (Gemma) channels wide, more than the "
+                f"UNet's cross_attention_dim of {width}."
+            )
+        if self.unet.config.in_channels != latent:
+            raise ValueError(
+                f"the UNet takes {self.unet.config.in_channels} latent channels, but the vae has {latent}."
+            )
+
+
+def _check_texts(name: str, value: Any) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} must be a string or a list of strings with at least one entry, not {value!r}.")
+    return list(texts)
+
+
+def _check_dropped(dropped: Sequence[Collection[str]], prompts: int) -> list[set[str]]:
+    if len(dropped) != prompts:
+        raise ValueError(f"dropped has {len(dropped)} entries, but there are {prompts} prompts.")
+    for name in {name for names in dropped for name in names}:
+        check_choice("dropped", name, tuple(ENCODERS))
+    return [set(names) for names in dropped]
+
+
+def _check_embeds(name: str, embeds: Tensor | None, mask: Tensor | None, width: int) -> None:
+    if embeds is None:
+        if mask is not None:
+            raise ValueError(f"{name}_attention_mask needs {name}_embeds.")
+        return
+    if embeds.ndim != 3 or embeds.shape[2] != width or 0 in embeds.shape:
+        raise ValueError(f"{name}_embeds must be [prompts, tokens, {width}], not {list(embeds.shape)}.")
+    if mask is not None and mask.shape != embeds.shape[:2]:
+        raise ValueError(f"{name}_attention_mask must be {list(embeds.shape[:2])}, not {list(mask.shape)}.")
+
+
+def _check_sigmas(sigmas: list[float] | None, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
+    if sigmas is None:
+        return
+    if "sigmas" not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise ValueError(f"{type(scheduler).__name__} takes no sigmas: pass num_inference_steps alone.")
+    levels = [check_number("sigmas", level, low=0, high=1) for level in sigmas]
+    if not levels or 0.0 in levels or any(b >= a for a, b in pairwise(levels)):
+        raise ValueError(f"sigmas must fall from step to step within (0, 1], not {levels}.")
+
+
+def _dynamic_shift(config: dict[str, Any], tokens: int) -> float:
+    """SD3's resolution-dependent shift: linear in the number of 2 x 2 latent patches, whatever patches a UNet has."""
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return base + (top - base) * (tokens - low) / (high - low)

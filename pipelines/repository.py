@@ -1,0 +1,471 @@
+"""A checkpoint repository: a folder that diffusers loads from the disk or the Hub, written whole and checked."""
+
+import copy
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin
+from safetensors import SafetensorError
+from torch import nn
+from transformers import CLIPModel, CLIPTextModel, PreTrainedModel
+
+from . import METHODS
+
+PACKAGE = __package__.split(".")[0]
+INDEX = "model_index.json"
+EMBEDDED = "embedded.json"
+PICKLES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
+MACHINE_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file")
+BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2} | {
+    "I32": 4, "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8
+}  # fmt: skip
+MAX_HEADER = 100_000_000
+"""Longest header that safetensors itself accepts, in bytes."""
+
+SHIM = '''"""Lets DiffusionPipeline.from_pretrained(..., trust_remote_code=True) load this repository."""
+
+try:
+{imports}
+    from {module} import {name}  # noqa: F401
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("{package}"):
+        raise
+    raise ImportError(
+        "This repository needs the package pocket-diffusers, in a version that has {name}: "
+        "pip install --upgrade pocket-diffusers"
+    ) from error
+'''
+
+README = """---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: {task}
+---
+# {title}
+
+```python
+from {module} import {name}
+
+pipeline = {name}.from_pretrained("{title}")  # pip install pocket-diffusers
+```
+"""
+
+
+class RepositoryMixin:
+    """`from_pretrained` of a pipeline of this package: checks a local folder first and never runs code from it."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """Loads a pipeline from a folder or the Hub, in float32 unless `dtype` says otherwise; safetensors only.
+
+        Args:
+            pretrained_model_name_or_path: folder, or repository id on the Hub.
+            kwargs: those of `DiffusionPipeline.from_pretrained`; a component by name replaces the stored one
+                (`text_encoder_3=None` leaves it out).
+
+        Raises:
+            FileNotFoundError: for a folder or a file that is missing.
+            ValueError: for a damaged file, a tensor of the wrong shape or pickled weights, naming the file.
+        """
+        path = os.fspath(pretrained_model_name_or_path)
+        if os.path.isdir(path):
+            check_repository(path, skip=kwargs.keys(), variant=kwargs.get("variant"))
+        elif is_local_path(pretrained_model_name_or_path):
+            raise FileNotFoundError(f"no checkpoint folder at {path}.")
+        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
+            kwargs["dtype"] = torch.float32
+        return super().from_pretrained(path, **{"use_safetensors": True, **kwargs})
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+        """Reads `_class_name: [shim, class]` as the class alone: called on the class itself, no shim is needed."""
+        config = super()._dict_from_json_file(json_file)
+        if isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][-1]
+        return config
+
+
+def is_local_path(path: str | os.PathLike) -> bool:
+    """Whether `path` can only mean a place on this disk, not a repository id such as `user/name`."""
+    if not isinstance(path, str) or os.path.exists(path):
+        return True
+    first = path.split("/")[0]
+    return path.count("/") != 1 or first in ("", ".", "..", "~") or os.path.isdir(first)
+
+
+def text_tower(clip: CLIPModel) -> CLIPTextModel:
+    """A copy of the text half of a CLIP model: what a repository embeds as `text_encoder`."""
+    tower = CLIPTextModel(copy.deepcopy(clip.config.text_config))
+    tower.load_state_dict(clip.text_model.state_dict())
+    return tower.to(clip.dtype).eval()
+
+
+def save_repository(
+    pipeline: DiffusionPipeline,
+    folder: str | os.PathLike,
+    dtype: torch.dtype = torch.float16,
+    embedded: Mapping[str, str | os.PathLike] | None = None,
+    readme: str | None = None,
+) -> Path:
+    """Writes a complete Hub repository: weights in half precision, `model_index.json`, `pipeline_<slug>.py`, README.
+
+    The folder appears whole or not at all; one that holds a repository already is replaced, and its README is kept
+    unless `readme` is given. Weights are stored in `dtype` and load as float32 unless `dtype` is asked for. The
+    pipeline itself is not changed.
+
+    Args:
+        pipeline: a pipeline of this package, with every component it needs.
+        folder: where the repository goes; its name becomes the README's title.
+        dtype: number format of stored weights.
+        embedded: component name -> folder of the frozen encoder it was taken from; that encoder's sha256 is recorded
+            in `embedded.json`.
+        readme: text of README.md; None writes a stub that says how to load the repository.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: when `folder` or a folder above it is something else, a weight does not fit `dtype`, a LoRA is
+            still attached, or the pipeline is another package's.
+        OSError: when the disk is full or the folder cannot be written.
+    """
+    folder = Path(folder)
+    if not type(pipeline).__module__.startswith(f"{PACKAGE}."):
+        raise ValueError(f"{type(pipeline).__name__} is no pipeline of {PACKAGE}: use its save_pretrained.")
+    if folder.exists() and not (folder.is_dir() and ((folder / INDEX).is_file() or not any(folder.iterdir()))):
+        raise ValueError(f"{folder} exists and is no checkpoint repository: choose another folder.")
+    blocking = next((parent for parent in folder.parents if parent.is_file()), None)
+    if blocking is not None:
+        raise ValueError(f"{folder} cannot be made: {blocking} is a file.")
+    old_readme = folder / "README.md"
+    if readme is None and old_readme.is_file():
+        readme = old_readme.read_text(encoding="utf-8")
+    records = {name: _embedded_record(pipeline, name, Path(source)) for name, source in (embedded or {}).items()}
+    with written_whole(folder) as draft:
+        _save_components(pipeline, draft, dtype)
+        _write_index(pipeline, draft)
+        _write_embedded(draft, records)
+        _write_readme(pipeline, draft, readme, folder.name)
+        check_repository(draft, digests=True)
+    return folder
+
+
+def check_repository(
+    folder: str | os.PathLike, skip: Collection[str] = (), variant: str | None = None, digests: bool = False
+) -> None:
+    """Checks a repository before anything of it is allocated: files, sizes, and shapes against each config.
+
+    Args:
+        folder: the repository.
+        skip: components that are not looked at.
+        variant: weights variant ("fp16"), as in diffusers.
+        digests: also compare the files of embedded encoders with their recorded sha256.
+
+    Raises:
+        FileNotFoundError: for a folder or a file that is missing.
+        ValueError: for a damaged or truncated file, a tensor of the wrong shape, or pickled weights, naming the file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no checkpoint folder at {folder}.")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in PICKLES:
+            raise ValueError(f"{path} is a pickle, which can run code when it is loaded: only safetensors is accepted.")
+    for name, (library, class_name) in _components(_read_json(folder / INDEX), folder).items():
+        if name not in skip:
+            _check_component(folder / name, _component_class(folder, name, library, class_name), variant)
+    if digests:
+        _check_digests(folder)
+
+
+def _components(index: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
+    if "_class_name" not in index:
+        raise ValueError(f"{folder / INDEX} names no pipeline class.")
+    pairs = {key: value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)}
+    return {
+        key: (value[0], value[1])
+        for key, value in pairs.items()
+        if len(value) == 2 and all(isinstance(part, str) for part in value)
+    }
+
+
+def _component_class(folder: Path, name: str, library: str, class_name: str) -> type:
+    if library not in ("diffusers", "transformers") and not library.startswith(f"{PACKAGE}.hub_models."):
+        raise ValueError(
+            f"{folder / INDEX} takes {name} from {library!r}, but components come from diffusers, transformers or "
+            f"{PACKAGE}.hub_models."
+        )
+    try:
+        return getattr(import_module(library), class_name)
+    except (ImportError, AttributeError):
+        raise ValueError(
+            f"{folder / INDEX} takes {name} from {library}.{class_name}, which does not exist here."
+        ) from None
+
+
+def _check_component(folder: Path, cls: type, variant: str | None) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing, though {INDEX} names it.")
+    if issubclass(cls, ModelMixin):
+        _check_weights(folder, "diffusion_pytorch_model", variant, _meta_diffusers_model(folder, cls))
+    elif issubclass(cls, PreTrainedModel):
+        _check_weights(folder, "model", variant, _meta_transformers_model(folder, cls))
+    elif "Scheduler" in cls.__name__:
+        _read_json(folder / "scheduler_config.json")
+    elif "Token" in cls.__name__:
+        _check_tokenizer(folder)
+    elif not any(folder.iterdir()):
+        raise FileNotFoundError(f"{folder} is empty.")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    _read_json(folder / "tokenizer_config.json")
+    if (folder / "tokenizer.json").exists():
+        _read_json(folder / "tokenizer.json")
+    elif not any(path.suffix == ".model" or path.name == "vocab.json" for path in folder.iterdir()):
+        raise FileNotFoundError(f"{folder / 'tokenizer.json'} is missing.")
+
+
+def _meta_diffusers_model(folder: Path, cls: type[ModelMixin]) -> nn.Module:
+    config = _read_json(folder / "config.json")
+    with _blamed_on(folder / "config.json", cls), torch.device("meta"):
+        return cls.from_config(config)
+
+
+def _meta_transformers_model(folder: Path, cls: type[PreTrainedModel]) -> nn.Module:
+    _read_json(folder / "config.json")
+    with _blamed_on(folder / "config.json", cls), torch.device("meta"):
+        return cls(cls.config_class.from_pretrained(folder))
+
+
+@contextmanager
+def _blamed_on(path: Path, cls: type) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{path} does not describe a {cls.__name__}: {error}") from error
+
+
+def _check_weights(folder: Path, stem: str, variant: str | None, model: nn.Module) -> None:
+    files = _weight_files(folder, stem, variant)
+    found = {key: (path, shape) for path in files for key, shape in read_shapes(path).items()}
+    if getattr(model.config, "quantization_config", None) is not None:
+        return  # packed weights have shapes of their own
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    strangers = []
+    for key, (path, shape) in found.items():
+        name = _matching_name(key, expected, model)
+        if name is None:
+            strangers.append(key)
+        elif shape != expected.pop(name):
+            wanted = tuple(model.state_dict()[name].shape)
+            raise ValueError(f"{path}: tensor {key} is {list(shape)}, but config.json makes it {list(wanted)}.")
+    missing = sorted(expected.keys() - set(getattr(model, "all_tied_weights_keys", ())))
+    if isinstance(model, ModelMixin) and strangers:
+        raise ValueError(f"{found[strangers[0]][0]}: tensor {strangers[0]} is unknown to {type(model).__name__}.")
+    if missing and not strangers:
+        raise ValueError(f"{files[0]}: tensor {missing[0]} is missing.")
+
+
+def _matching_name(key: str, expected: Mapping[str, Any], model: nn.Module) -> str | None:
+    """The model's name of a stored tensor; transformers also reads names with or without the base model's prefix."""
+    names = [key]
+    if isinstance(model, PreTrainedModel):
+        names += [key.partition(".")[2], f"{model.base_model_prefix}.{key}"]
+    return next((name for name in names if name in expected), None)
+
+
+def _weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
+    stems = [f"{stem}.{variant}", stem] if variant else [stem]
+    for name in stems:
+        if (folder / f"{name}.safetensors").is_file():
+            return [folder / f"{name}.safetensors"]
+        base, _, tag = name.partition(".")
+        index = folder / f"{base}.safetensors.index{'.' + tag if tag else ''}.json"
+        if index.is_file():
+            return _shards(index)
+    raise FileNotFoundError(f"{folder / f'{stem}.safetensors'} is missing.")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(Path(str(name)).name == name for name in names.values()):
+        raise ValueError(f"{index} has no weight_map of files beside it.")
+    shards = [index.parent / name for name in sorted(set(names.values()))]
+    for shard in shards:
+        if not shard.is_file():
+            raise FileNotFoundError(f"{shard} is missing, though {index.name} names it.")
+    return shards
+
+
+def read_shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a safetensors file, from its header alone, after checking it against the file's size.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is truncated or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start == b"version ":
+            raise ValueError(f"{path} is a Git LFS pointer, not the weights: run git lfs pull.")
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise ValueError(f"{path} is truncated or no safetensors file: it has {size} bytes.")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            tensors = {key: (_tensor_size(entry), *entry["data_offsets"]) for key, entry in header.items()}
+            whole = 8 + length + max((end for _, _, end in tensors.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} has a damaged header.") from None
+    if size != whole:
+        raise ValueError(f"{path} is truncated or damaged: it has {size} bytes, but its header declares {whole}.")
+    for key, (bytes_needed, begin, end) in tensors.items():
+        if end - begin != bytes_needed or begin < 0:
+            raise ValueError(f"{path}: tensor {key} has {end - begin} bytes, but its shape needs {bytes_needed}.")
+    return {key: tuple(entry["shape"]) for key, entry in header.items()}
+
+
+def _tensor_size(entry: dict[str, Any]) -> int:
+    return math.prod(entry["shape"]) * BYTES[entry["dtype"]]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is truncated or no JSON file.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object.")
+    return content
+
+
+def _save_components(pipeline: DiffusionPipeline, draft: Path, dtype: torch.dtype) -> None:
+    for name, component in pipeline.components.items():
+        if isinstance(component, nn.Module):
+            _check_storable(name, component, dtype)
+            nn.Module.to(copy.deepcopy(component), dtype).save_pretrained(draft / name)
+        elif component is not None:
+            component.save_pretrained(draft / name)
+    for path in draft.glob("*/*config.json"):
+        _write_json(path, _portable(_read_json(path)))
+
+
+def _check_storable(name: str, module: nn.Module, dtype: torch.dtype) -> None:
+    if getattr(module, "peft_config", None):
+        raise ValueError(f"{name} has a LoRA attached: call fuse_lora() or unload_lora_weights() before saving.")
+    for key, value in module.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value.to(dtype)).all():
+            raise ValueError(f"{name}.{key} holds values that {dtype} cannot store (NaN, infinity or too large).")
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Without paths of the machine that wrote it; `dtype` float32, or transformers would load the stored half."""
+    kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
+    return {**kept, "dtype": "float32"} if "dtype" in kept else kept
+
+
+def _write_index(pipeline: DiffusionPipeline, draft: Path) -> None:
+    cls = type(pipeline)
+    pipeline.save_config(draft)
+    index = _portable(_read_json(draft / INDEX))
+    shim = cls.__module__.rpartition(".")[2]
+    modules = {library for library, _ in _components(index, draft).values() if library.startswith(f"{PACKAGE}.")}
+    _write_json(draft / INDEX, {**index, "_class_name": [shim, cls.__name__]})
+    imports = "\n".join(f"    import {module}" for module in sorted(modules)) or "    pass"
+    text = SHIM.format(imports=imports, module=cls.__module__, name=cls.__name__, package=PACKAGE)
+    (draft / f"{shim}.py").write_text(text, encoding="utf-8")
+
+
+def _embedded_record(pipeline: DiffusionPipeline, name: str, source: Path) -> dict[str, Any]:
+    if not isinstance(pipeline.components.get(name), nn.Module):
+        raise ValueError(f"embedded names {name!r}, which is no model of this pipeline.")
+    original = source / "model.safetensors"
+    if not original.is_file():
+        raise FileNotFoundError(f"{original} is missing: embedded[{name!r}] must be a folder with an encoder.")
+    return {"source": source.resolve().name, "source_sha256": _sha256(original)}
+
+
+def _write_embedded(draft: Path, records: dict[str, dict[str, Any]]) -> None:
+    for name, record in records.items():
+        record["files"] = {f"{name}/{path.name}": _sha256(path) for path in (draft / name).glob("*.safetensors")}
+    if records:
+        _write_json(draft / EMBEDDED, records)
+
+
+def _check_digests(folder: Path) -> None:
+    if not (folder / EMBEDDED).is_file():
+        return
+    for record in _read_json(folder / EMBEDDED).values():
+        for name, digest in record["files"].items():
+            if _sha256(folder / name) != digest:
+                raise ValueError(f"{folder / name} is not the encoder that {EMBEDDED} records.")
+
+
+def _write_readme(pipeline: DiffusionPipeline, draft: Path, readme: str | None, title: str) -> None:
+    name = type(pipeline).__name__
+    if readme is None:
+        readme = README.format(title=title, task=_task(name), module=f"{PACKAGE}.pipelines", name=name)
+    (draft / "README.md").write_text(readme, encoding="utf-8")
+
+
+def _task(name: str) -> str:
+    targets = {target.split(":")[1]: task for tasks in METHODS.values() for task, target in tasks.items()}
+    return targets[name]
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A draft beside `folder` that takes its place when the block ends, and vanishes when it fails."""
+    draft = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        draft.chmod(0o755)
+        yield draft
+        _replace(folder, draft)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot write the repository {folder}: {reason}.") from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-old-", dir=folder.parent) as attic:
+        folder.rename(Path(attic) / "old")
+        try:
+            draft.rename(folder)
+        except OSError:
+            (Path(attic) / "old").rename(folder)
+            raise
