@@ -1,24 +1,32 @@
 """PocketWorld as Hugging Face datasets."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from .records import SPLITS, metadata_of, objects_of, pictures
+from ....pipelines.inputs import check_choice, check_count
+from .records import (
+    CLIP_BLOCK,
+    GRID_SIDE,
+    PICTURE_BLOCK,
+    RING_VIEWS,
+    VIDEO_FRAMES,
+    Clip,
+    Picture,
+    check_request,
+    clips,
+    metadata_of,
+    objects_of,
+    pictures,
+)
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of record: the rows of some indices of a split, and the Arrow features that hold them."""
-
-    rows: Callable[[str, int, list[int], int], Iterator[Row]]  # (split, size, indices, seed)
-    features: Callable[[int], Any]  # size -> datasets.Features
 
 
 def load_pocketworld(
@@ -33,60 +41,72 @@ def load_pocketworld(
     """The first `num_samples` records of a split of PocketWorld.
 
     Args:
-        kind: "image".
+        kind: "image", one picture by the default camera; "video", 16 frames of 2 seconds by it, in which objects move;
+            "multiview", 16 views on a ring around a still scene; "lightfield", 5 x 5 views on a plane, row by row from
+            the top left, rectified; "rgbd_video", like "video" under a moving camera and with depth.
         split: "train" (no held-out colour-shape pair appears), "train_all" (all pairs), "validation" or "test".
         size: pixels a side, at least 16.
         num_samples: records, at least 1. Record i is the same whatever `num_samples`.
-        seed: another seed is another world of the same kind.
+        seed: a whole number of at least 0; another seed is another world of the same kind.
         streaming: True makes records as they are read and keeps none; else they are made once and cached.
-        num_proc: processes that make the records (not with `streaming`).
+        num_proc: processes that make the records (not with `streaming`); by default one for each of torch's threads.
 
     Returns:
-        `datasets.Dataset`, or `datasets.IterableDataset` when streaming, with the columns
-        `index`; `image` (PIL, RGB); `mask` (PIL, L: 0 ground and sky, k + 1 object k); `caption`; `tag` (GenEval's
-        task type); `metadata` (JSON: GenEval's clauses, proved by boxes and masks); `objects` (shape, color, size,
-        position, yaw, box as x0 y0 x1 y1 in pixels, visibility in [0, 1]).
+        `datasets.Dataset`, or `datasets.IterableDataset` when streaming. Columns of every kind:
+
+        - `index`: i;
+        - `caption`: English; `tag`: GenEval's task type;
+        - `metadata`: JSON, GenEval's clauses, which boxes and masks prove; but for kind "image" also `motions`, the
+          motion program or null that the caption says of each include clause;
+        - `objects`: shape, color, size, position, yaw (radians), box (x0 y0 x1 y1 in pixels), visibility (share of the
+          outline that is seen); with several frames also motion (its program or null), and boxes and visibility have
+          an entry a frame;
+        - `scene`: JSON, all that `Scene.from_json` needs to render or mesh the scene at any size, camera and time.
+
+        Kind "image" has `image` (PIL, RGB) and `mask` (PIL, L: 0 ground and sky, k + 1 object k). The others have T of
+        each in `images` and `masks`, with their cameras `viewmats` [T, 4, 4] world-to-camera and `Ks` [T, 3, 3] in
+        pixels (OpenCV axes); "video" and "rgbd_video" have `times` [T] in seconds; "multiview" and "rgbd_video" have
+        `depths` [T, size, size] along z in scene units; "rgbd_video" has `camera`, the name of its path: still, pan,
+        orbit, dolly or frozen_orbit (all frames at one moment, so that the caption says no motion).
+
+        `posed_images` turns a row with several views into the `PosedImages` that a `fit` takes.
 
     Raises:
         ValueError: an argument out of range, naming it.
         ImportError: without the `train` extra.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}.")
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}.")
-    if size < 16:
-        raise ValueError(f"size is {size}; PocketWorld pictures are at least 16 pixels a side.")
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; it must be at least 1.")
+    check_choice("kind", kind, tuple(KINDS))
+    check_request(split, size, seed)
+    check_count("num_samples", num_samples)
     datasets = import_datasets()
-    arguments = {
-        "kind": kind,
-        "split": split,
-        "size": size,
-        "seed": seed,
-        "world": world_version(),
-        "indices": list(range(num_samples)),
-    }
-    features = KINDS[kind].features(size)
+    block, features = KINDS[kind].block, KINDS[kind].features(size)
+    blocks = [range(start, min(start + block, num_samples)) for start in range(0, num_samples, block)]
+    request = {"kind": kind, "split": split, "size": size, "seed": seed, "blocks": blocks}
     if streaming:
-        return datasets.IterableDataset.from_generator(_rows, features=features, gen_kwargs=arguments)
+        return datasets.IterableDataset.from_generator(_rows, features=features, gen_kwargs=request)
+    processes = torch.get_num_threads() if num_proc is None else check_count("num_proc", num_proc)
+    processes = min(processes, len(blocks))
     return datasets.Dataset.from_generator(
-        _rows, features=features, gen_kwargs=arguments, num_proc=num_proc, split=split
+        _rows,
+        features=features,
+        gen_kwargs={**request, "one_thread": processes > 1},
+        num_proc=processes,
+        split=split,
+        fingerprint=_cache_key(kind, split, size, num_samples, seed),
     )
 
 
-def _rows(kind, split, size, seed, world, indices) -> Iterator[Row]:
-    del world  # part of the cache's key only
-    if torch.utils.data.get_worker_info() is None and _is_worker_process():
+def _rows(
+    kind: str, split: str, size: int, seed: int, blocks: Sequence[range], one_thread: bool = False
+) -> Iterator[Row]:
+    if one_thread:  # in a process of its own, which shares the processor with its siblings
         torch.set_num_threads(1)
-    yield from KINDS[kind].rows(split, size, indices, seed)
+    for block in blocks:
+        yield from KINDS[kind].rows(split, size, block, seed)
 
 
-def _is_worker_process() -> bool:
-    import multiprocess
-
-    return multiprocess.parent_process() is not None
+def _cache_key(*request: Any) -> str:
+    return hashlib.sha256(repr((world_version(), *request)).encode()).hexdigest()[:32]
 
 
 def world_version() -> str:
@@ -106,45 +126,109 @@ def import_datasets():
     return datasets
 
 
-def _image_rows(split: str, size: int, indices: list[int], seed: int) -> Iterator[Row]:
-    from PIL import Image
+@dataclass(frozen=True)
+class Kind:
+    """One kind of record: the rows of some indices, the features that hold them, and how many are made at once."""
 
-    for picture in pictures(split, size, indices, seed):
-        yield {
-            "index": picture.index,
-            "image": Image.fromarray(picture.rgb),
-            "mask": Image.fromarray(picture.instances),
-            "caption": picture.caption,
-            "tag": picture.description.tag,
-            "metadata": metadata_of(picture.description, picture.caption),
-            "objects": objects_of(picture),
+    rows: Callable[[str, int, Sequence[int], int], Iterator[Row]]  # (split, size, indices, seed)
+    features: Callable[[int], Any]  # size -> datasets.Features
+    block: int
+
+
+def _image_kind() -> Kind:
+    def rows(split: str, size: int, indices: Sequence[int], seed: int) -> Iterator[Row]:
+        for picture in pictures(split, size, indices, seed):
+            yield {**_told(picture), "image": _png(picture.rgb), "mask": _png(picture.instances)}
+
+    def features(size: int):
+        image, value, several = (getattr(import_datasets(), name) for name in ("Image", "Value", "List"))
+        seen = {"box": several(value("float32"), length=4), "visibility": value("float32")}
+        return _features({"image": image(), "mask": image()}, seen)
+
+    return Kind(rows, features, PICTURE_BLOCK)
+
+
+def _clip_kind(kind: str, frames: int, times: bool = False, depths: bool = False, camera: bool = False) -> Kind:
+    def rows(split: str, size: int, indices: Sequence[int], seed: int) -> Iterator[Row]:
+        for clip in clips(kind, split, size, indices, seed):
+            row = {
+                **_told(clip),
+                "images": [_png(image) for image in clip.rgb],
+                "masks": [_png(mask) for mask in clip.instances],
+                "viewmats": clip.path.viewmats.numpy(),
+                "Ks": clip.path.Ks.numpy(),
+            }
+            extra = {"times": clip.path.times.tolist(), "depths": clip.depths, "camera": clip.camera}
+            yield row | {name: extra[name] for name in wanted}
+
+    def features(size: int):
+        datasets = import_datasets()
+        image, value, several, array = datasets.Image, datasets.Value, datasets.List, datasets.Array3D
+        shown = {
+            "images": several(image(), length=frames),
+            "masks": several(image(), length=frames),
+            "viewmats": array((frames, 4, 4), "float32"),
+            "Ks": array((frames, 3, 3), "float32"),
         }
+        extra = {
+            "times": several(value("float32"), length=frames),
+            "depths": array((frames, size, size), "float32"),
+            "camera": value("string"),
+        }
+        seen = {
+            "motion": value("string"),
+            "boxes": several(several(value("float32"), length=4), length=frames),
+            "visibility": several(value("float32"), length=frames),
+        }
+        return _features(shown | {name: extra[name] for name in wanted}, seen)
+
+    wanted = [name for name, given in (("times", times), ("depths", depths), ("camera", camera)) if given]
+    return Kind(rows, features, CLIP_BLOCK)
 
 
-def _image_features(size: int):
+def _told(record: Picture | Clip) -> Row:
+    """What words say of a record."""
+    return {
+        "index": record.index,
+        "caption": record.caption,
+        "tag": record.description.tag,
+        "metadata": metadata_of(record),
+        "objects": objects_of(record),
+        "scene": record.scene.to_json(),
+    }
+
+
+def _features(shown: dict[str, Any], seen: dict[str, Any]):
+    """Features of all columns: `shown` are those of the kind, `seen` what its pictures show of each object."""
     datasets = import_datasets()
-    number = datasets.Value
+    word, number = datasets.Value("string"), datasets.Value("float64")
+    thing = {"shape": word, "color": word, "size": word, "position": datasets.List(number, length=3), "yaw": number}
     return datasets.Features(
         {
-            "index": number("int64"),
-            "image": datasets.Image(),
-            "mask": datasets.Image(),
-            "caption": number("string"),
-            "tag": number("string"),
-            "metadata": number("string"),
-            "objects": datasets.List(
-                {
-                    "shape": number("string"),
-                    "color": number("string"),
-                    "size": number("string"),
-                    "position": datasets.List(number("float32"), length=3),
-                    "yaw": number("float32"),
-                    "box": datasets.List(number("float32"), length=4),
-                    "visibility": number("float32"),
-                }
-            ),
+            "index": datasets.Value("int64"),
+            **shown,
+            "caption": word,
+            "tag": word,
+            "metadata": word,
+            "objects": datasets.List(thing | seen),
+            "scene": word,
         }
     )
 
 
-KINDS: dict[str, Kind] = {"image": Kind(_image_rows, _image_features)}
+def _png(pixels: np.ndarray) -> dict[str, Any]:
+    """An [H, W] or [H, W, 3] uint8 picture as `datasets` stores it; the least compression is many times faster."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+KINDS: dict[str, Kind] = {
+    "image": _image_kind(),
+    "video": _clip_kind("video", VIDEO_FRAMES, times=True),
+    "multiview": _clip_kind("multiview", RING_VIEWS, depths=True),
+    "lightfield": _clip_kind("lightfield", GRID_SIDE**2),
+    "rgbd_video": _clip_kind("rgbd_video", VIDEO_FRAMES, times=True, depths=True, camera=True),
+}

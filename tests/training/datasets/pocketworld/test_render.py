@@ -17,15 +17,9 @@ from pocket_diffusers.training.datasets.pocketworld.cameras import (
 )
 from pocket_diffusers.training.datasets.pocketworld.meshes import object_mesh
 from pocket_diffusers.training.datasets.pocketworld.motion import PROGRAMS, Motion
+from pocket_diffusers.training.datasets.pocketworld.placement import sample_scene
 from pocket_diffusers.training.datasets.pocketworld.render import Rendering, render
-from pocket_diffusers.training.datasets.pocketworld.scene import (
-    COLORS,
-    MAX_OBJECTS,
-    SHAPES,
-    Scene,
-    SceneObject,
-    sample_scene,
-)
+from pocket_diffusers.training.datasets.pocketworld.scene import COLORS, MAX_OBJECTS, SHAPES, Scene, SceneObject
 
 FIELDS = tuple(Rendering.__annotations__)
 
