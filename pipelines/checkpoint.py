@@ -81,7 +81,10 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Forces a file or a folder's list of names to disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -102,6 +102,7 @@ class FitSettings:
         require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, f"in 0..steps={self.steps}")
         require(self.max_grad_norm is None or self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "positive")
         require(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "between 0 and 1")
+        require(is_json(self.identity), "identity", self.identity, "what JSON can hold")
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide what is learned, as JSON gives them back."""
@@ -342,7 +343,8 @@ class Loop:
             for average in self.averages.values():
                 stack.enter_context(average.swapped_in())
             stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            if self.settings.compile:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             for module in self.modules.values():
                 module.eval()
             yield
@@ -412,9 +414,17 @@ class Loop:
             if self.averages:
                 self.averages[part].copy_to_module()
             self.engine.release(self.prepared[part])
-            module._compiled_call_impl = None  # what Module.compile sets; torch offers no way back
-            module.eval()
+            module.__dict__.pop("_compiled_call_impl", None)  # set by Module.compile; torch offers no way back
+            module.eval().zero_grad()
         return self.modules
+
+
+def is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def as_json(value: Any) -> Any:
@@ -440,10 +450,12 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], owner: str, chec
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any], part: str, checkpoint: Path) -> None:
     """Loads `saved` without a change of type, and in the memory layout of the parameters (fused kernels need it)."""
-    for now, then in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        require_same(checkpoint, hyperparameters(then), hyperparameters(now), f" of the optimizer of {part!r}")
+    owner, groups, saved_groups = f" of the optimizer of {part!r}", optimizer.param_groups, saved["param_groups"]
+    require_same(checkpoint, {"number of groups": len(saved_groups)}, {"number of groups": len(groups)}, owner)
+    for now, then in zip(groups, saved_groups, strict=True):
+        require_same(checkpoint, hyperparameters(then), hyperparameters(now), owner)
     optimizer.load_state_dict(saved)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in groups for parameter in group["params"]]
     for index, entries in saved["state"].items():
         parameter = parameters[index]
         for name, value in entries.items():

@@ -118,6 +118,9 @@ def train(
 ) -> dict[str, nn.Module]:
     """Trains under accelerate: alone, or as one of the processes of `accelerate launch`.
 
+    On CPUs, `accelerate launch --cpu` starts a single process unless it is told of MPI; several start with
+    `ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 ...`.
+
     Args:
         objective: what is trained; its parts are moved to accelerate's device.
         batches: the data, see `pipelines.fitting.Batches`.
