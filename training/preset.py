@@ -1,0 +1,113 @@
+"""What a stage of a recipe is told: named numbers, each of which the command line may change."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import NoneType
+from typing import Any, get_args
+
+from ..pipelines.fitting import require
+from .loop import TrainSettings
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What every stage is told.
+
+    Attributes:
+        source: "pocketworld", which is held in memory, or a source of `stream_captioned_images`; "" waits for one.
+        split: of the source.
+        num_pictures: of PocketWorld, at least 1; other sources are read whole.
+        image_column, caption_column: of other sources.
+        image_size: pixels a side, a multiple of 8.
+        batch_size: pictures in a micro step of one process, at least 1.
+        steps, warmup_steps, ema_decay, mixed_precision, gradient_accumulation_steps, compile: see `TrainSettings`.
+        learning_rate: its peak, above 0; it falls along a cosine.
+        seed: of weights, data order and noise.
+
+    Raises:
+        ValueError: a number out of its range, naming it.
+    """
+
+    source: str = "pocketworld"
+    split: str = "train"
+    num_pictures: int = 72_000
+    image_column: str = "image"
+    caption_column: str = "text"
+    image_size: int = 64
+    batch_size: int = 128
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    ema_decay: float | None = None
+    mixed_precision: str = "bf16"
+    gradient_accumulation_steps: int = 1
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("num_pictures", "batch_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        size = self.image_size
+        require(size >= 8 and size % 8 == 0, "image_size", size, "a multiple of 8")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        self.settings()
+
+    def settings(self, **frequencies: int) -> TrainSettings:
+        """The loop's settings; `frequencies` are its `save_every`, `log_every` and `preview_every`."""
+        return TrainSettings(
+            steps=self.steps,
+            seed=self.seed,
+            schedule="cosine",
+            warmup_steps=min(self.warmup_steps, self.steps),
+            ema_decay=self.ema_decay,
+            mixed_precision=self.mixed_precision,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            compile=self.compile,
+            channels_last=True,
+            identity={name: value for name, value in asdict(self).items() if name not in ("steps", "compile")},
+            **frequencies,
+        )
+
+
+Stages = Mapping[str, Mapping[str, Preset]]
+"""stage -> preset -> its numbers."""
+
+
+def configure(
+    stages: Stages, stage: str, preset: str, seed: int | None = None, overrides: Mapping[str, str] | None = None
+) -> Preset:
+    """A preset of a stage with other values.
+
+    Args:
+        stages: those of a recipe.
+        stage: one of them.
+        preset: one of its presets.
+        seed: in place of the preset's.
+        overrides: field -> its value as text, read as the field's type; "none" where there may be none.
+
+    Raises:
+        ValueError: an unknown stage, preset or field, or a value that does not fit; names it and what there is.
+    """
+    require(stage in stages, "stage", stage, f"one of {', '.join(stages)}")
+    require(preset in stages[stage], "preset", preset, f"one of {', '.join(stages[stage])} for stage {stage}")
+    chosen = stages[stage][preset]
+    kinds = {entry.name: entry.type for entry in fields(chosen)}
+    values = {} if seed is None else {"seed": seed}
+    for name, text in (overrides or {}).items():
+        if name not in kinds:
+            raise ValueError(f"{name!r} is no setting of stage {stage}, which has {', '.join(kinds)}")
+        values[name] = _read(name, text, kinds[name])
+    return replace(chosen, **values)
+
+
+def _read(name: str, text: str, kind: Any) -> Any:
+    may_be_none = NoneType in get_args(kind)
+    if may_be_none and text.lower() == "none":
+        return None
+    kind = get_args(kind)[0] if may_be_none else kind
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"{name} is {text!r}; it must be {_WORDS[kind]}{' or none' * may_be_none}") from None
