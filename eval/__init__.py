@@ -1,0 +1,1 @@
+"""Numbers: what is measured, against which claim, and where the results stand."""

@@ -1,0 +1,60 @@
+"""Confidence intervals of shares and means."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927): honest near 0 and 1, where the normal one is not.
+
+    Args:
+        successes: from 0 to `trials`.
+        trials: at least 1.
+        confidence: within (0, 1).
+
+    Raises:
+        ValueError: counts or a confidence out of range.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"successes is {successes} of trials {trials}; it must be 0 to trials, and trials at least 1.")
+    z = NormalDist().inv_cdf((1 + _checked(confidence)) / 2)
+    share, shrink = successes / trials, 1 + z**2 / trials
+    center = (share + z**2 / (2 * trials)) / shrink
+    reach = z / shrink * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    low = 0.0 if successes == 0 else center - reach  # exact where rounding would miss it
+    high = 1.0 if successes == trials else center + reach
+    return low, high
+
+
+def bootstrap_interval(
+    values: Sequence[float], confidence: float = 0.95, resamples: int = 4000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean (Efron 1979), the same for the same seed.
+
+    Args:
+        values: independent measurements, at least 2, all finite.
+        confidence: within (0, 1).
+        resamples: means that are drawn, at least 1.
+
+    Raises:
+        ValueError: too few values, one that is not finite, or a number out of range.
+    """
+    sample = np.asarray(values, float)
+    if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+        raise ValueError(f"values has shape {list(sample.shape)}; needed are at least 2 finite numbers in one row.")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; it must be at least 1.")
+    tail = (1 - _checked(confidence)) / 2
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(sample, len(sample)).mean() for _ in range(resamples)]
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must lie within (0, 1).")
+    return confidence

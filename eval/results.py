@@ -1,0 +1,266 @@
+"""Result rows: one claim, what was published, what was measured here, and whether the target is met."""
+
+import json
+import math
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from rich.table import Table
+
+RESULTS = Path(__file__).with_name("results")
+"""Folder of the committed results, `<slug>.json` each; only a benchmark writes there."""
+
+Size = Literal["nano", "paper"]
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured claim; None stands for what does not apply.
+
+    Attributes:
+        id: lower case words joined by hyphens, unique in its file.
+        claim: what is claimed, in one sentence.
+        size: of the model that was measured, "nano" or "paper".
+        published: the paper's number, in `unit`.
+        measured: ours, in `unit`; for several items their mean or share.
+        unit: of `published`, `measured`, `target`, `rival_measured` and `interval`.
+        better: whether "higher" or "lower" numbers are better.
+        target: what `measured` must reach.
+        rival: what was measured beside it in the same run, and its number `rival_measured`.
+        ratio: how many times better than the rival, `advantage(measured, rival_measured, better)`.
+        interval: 95 % confidence interval (low, high) of `measured`.
+        n: items that were measured.
+        seed: of everything random in the measurement.
+        hardware: see `hardware`.
+        command: measures the row again.
+        date: ISO date of the measurement, UTC.
+
+    Raises:
+        ValueError: for a value that its field does not allow.
+    """
+
+    id: str
+    claim: str
+    size: Size
+    published: float | None = None
+    measured: float
+    unit: str
+    better: Better
+    target: float | None = None
+    rival: str | None = None
+    rival_measured: float | None = None
+    ratio: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    seed: int | None = None
+    hardware: str | None = None
+    command: str
+    date: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "claim", "unit", "command", "date"):
+            _check(self, name, isinstance(getattr(self, name), str) and getattr(self, name).strip(), "a text")
+        for name in ("rival", "hardware"):
+            value = getattr(self, name)
+            _check(self, name, value is None or (isinstance(value, str) and value.strip()), "a text or null")
+        for name in ("published", "target", "rival_measured", "ratio"):
+            value = getattr(self, name)
+            _check(self, name, value is None or _is_number(value), "a finite number or null")
+        for name, least in (("n", 1), ("seed", 0)):
+            value = getattr(self, name)
+            allowed = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
+            _check(self, name, allowed, f"a whole number from {least} or null")
+        _check(self, "measured", _is_number(self.measured), "a finite number")
+        _check(self, "id", re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id), "lower case words joined by hyphens")
+        _check(self, "size", self.size in get_args(Size), "nano or paper")
+        _check(self, "better", self.better in get_args(Better), "higher or lower")
+        _check(self, "date", _is_date(self.date), "an ISO date such as 2025-01-31")
+        self._check_interval()
+        self._check_rival()
+
+    def _check_interval(self) -> None:
+        if self.interval is None:
+            return
+        pair = isinstance(self.interval, tuple) and len(self.interval) == 2 and all(map(_is_number, self.interval))
+        inside = pair and self.interval[0] <= self.measured <= self.interval[1]
+        _check(self, "interval", inside, f"two numbers around measured = {self.measured}, or null")
+
+    def _check_rival(self) -> None:
+        _check(self, "rival_measured", self.rival_measured is None or self.rival, "null without a rival")
+        expected = None
+        if self.rival_measured is not None:
+            expected = advantage(self.measured, self.rival_measured, self.better)
+        agrees = self.ratio == expected or (
+            None not in (self.ratio, expected) and math.isclose(self.ratio, expected, rel_tol=1e-3)
+        )
+        _check(self, "ratio", agrees, f"{expected}, as measured and rival_measured make it")
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether `measured` meets `target`; None without a target."""
+        if self.target is None:
+            return None
+        return self.measured >= self.target if self.better == "higher" else self.measured <= self.target
+
+    @classmethod
+    def from_record(cls, record: Any) -> "Row":
+        """The row of a JSON object, which has exactly the fields of `Row` as keys.
+
+        Raises:
+            ValueError: for a missing or an unknown key, or a value that its field does not allow.
+        """
+        if not isinstance(record, dict):
+            raise ValueError(f"a row is a JSON object, not {record!r}.")
+        wrong = sorted(set(record) ^ {field.name for field in fields(cls)})
+        if wrong:
+            name, state = wrong[0], "unknown" if wrong[0] in record else "missing"
+            keys = " ".join(field.name for field in fields(cls))
+            raise ValueError(f"row {record.get('id')!r}: key {name!r} is {state}; the keys are exactly {keys}.")
+        interval = record["interval"]
+        return cls(**{**record, "interval": tuple(interval) if isinstance(interval, list) else interval})
+
+    def to_record(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+
+
+def advantage(measured: float, rival: float, better: Better) -> float | None:
+    """How many times better than the rival: above 1 is better, below 1 worse; None where a 0 makes it undefined."""
+    one, other = (measured, rival) if better == "higher" else (rival, measured)
+    return None if other == 0 else one / other
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Read a file of rows.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no JSON list of valid rows with different ids.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: `pocket eval {path.stem}` writes it.")
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is truncated or no JSON file.") from None
+    if not isinstance(records, list):
+        raise ValueError(f"{path} must hold a JSON list of rows.")
+    rows = [Row.from_record(record) for record in records]
+    _check_ids(rows)
+    return rows
+
+
+def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
+    """Write a file of rows, whole or not at all; folders are made.
+
+    Raises:
+        ValueError: two rows have one id.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    _check_ids(rows)
+    text = json.dumps([row.to_record() for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, text)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def update_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
+    """Put rows into a file, each in the place of the one with its id, new ones at the end; returns all rows."""
+    path = Path(path)
+    kept = {row.id: row for row in read_rows(path)} if path.is_file() else {}
+    merged = list((kept | {row.id: row for row in rows}).values())
+    write_rows(path, merged)
+    return merged
+
+
+def hardware() -> str:
+    """Processor, its cores and torch's threads; nothing that tells one machine of a kind from another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    version = torch.__version__.partition("+")[0]
+    return f"{_processor()}, {cores} cores, torch {version} on {torch.get_num_threads()} threads"
+
+
+def rows_table(rows: Iterable[Row]) -> Table:
+    """The rows as a table for a terminal, readable at 80 columns."""
+    table = Table("claim", show_lines=True)
+    for name in ("measured", "target", "published", "met"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        sign = "≥" if row.better == "higher" else "≤"
+        target = "" if row.target is None else f"{sign} {row.target:.4g}"
+        published = "" if row.published is None else f"{row.published:.4g}"
+        met = {None: "", True: "[green]yes[/]", False: "[bold red]NO[/]"}[row.passed]
+        table.add_row(_claim_cell(row), _measured_cell(row), target, published, met)
+    return table
+
+
+def _claim_cell(row: Row) -> str:
+    lines = [f"[bold]{row.id}[/] ({row.size})", row.claim]
+    if row.rival_measured is not None:
+        ratio = "" if row.ratio is None else f", ratio {row.ratio:.3g}"
+        lines.append(f"[dim]{row.rival}: {row.rival_measured:.4g}{ratio}[/]")
+    return "\n".join(lines)
+
+
+def _measured_cell(row: Row) -> str:
+    lines = [f"{row.measured:.4g}", f"[dim]{row.unit}[/]"]
+    if row.interval is not None:
+        lines.append(f"[dim]{row.interval[0]:.4g} to {row.interval[1]:.4g}[/]")
+    return "\n".join(lines)
+
+
+def _check(row: Row, name: str, allowed: Any, wanted: str) -> None:
+    if not allowed:
+        raise ValueError(f"row {row.id!r}: {name} is {getattr(row, name)!r}; it must be {wanted}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _check_ids(rows: Sequence[Row]) -> None:
+    ids = [row.id for row in rows]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"row id {twice!r} comes twice; ids must differ.")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
