@@ -10,6 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution, Encoder
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -177,6 +178,7 @@ class AutoencoderSnapGen(ModelMixin, ConfigMixin, PresetMixin):
         """Pixels a latent stands for, along each side."""
         return self.config.patch_size * 2 ** (len(self.config.encoder_channels) - 1)
 
+    @apply_forward_hook  # so that offloading moves the weights, although this is not `forward`
     def encode(
         self, x: Float[Tensor, "batch channels height width"], return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
@@ -191,6 +193,7 @@ class AutoencoderSnapGen(ModelMixin, ConfigMixin, PresetMixin):
         posterior = DiagonalGaussianDistribution(moments)
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode(
         self, z: Float[Tensor, "batch latent h w"], return_dict: bool = True
     ) -> AutoencoderSnapGenOutput | tuple[Tensor]:

@@ -80,7 +80,7 @@ def test_presets_stand_for_eight_pixels(preset):
 
 def test_nano_goes_from_picture_to_latents_and_back():
     model = AutoencoderSnapGen.from_preset("nano")
-    assert count(model) == pytest.approx(1.3e6, rel=0.01)
+    assert count(model) == pytest.approx(1.35e6, rel=0.01)
     latents = model.encode(torch.rand(2, 3, 64, 64) * 2 - 1).latent_dist
     assert latents.mode().shape == latents.sample().shape == (2, 16, 8, 8)
     assert model.decode(latents.mode()).sample.shape == (2, 3, 64, 64)
