@@ -148,7 +148,8 @@ def read_rows(path: str | Path) -> list[Row]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: `pocket eval {path.stem}` writes it.")
+        command = f"python -m pocket_diffusers.eval.benchmark_{path.stem}"
+        raise FileNotFoundError(f"{path} is missing: `{command}` writes it.")
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
