@@ -88,7 +88,7 @@ class AutoencoderSnapGen(ModelMixin, ConfigMixin, PresetMixin):
 
     The encoder is diffusers' `Encoder`; in the `paper` preset its keys and shapes are those of Stable Diffusion 3's
     `AutoencoderKL`, so its weights load and only the decoder is trained. Latents given to a denoiser are
-    `(latent_dist.mode() - shift_factor) * scaling_factor`.
+    `scale_latents(latent_dist.mode(), config)` of `hub_models.layers.latent_scaling`.
 
     Args:
         in_channels: channels of the pictures that are encoded.
@@ -105,10 +105,13 @@ class AutoencoderSnapGen(ModelMixin, ConfigMixin, PresetMixin):
         norm_num_groups: groups of every group norm.
         scaling_factor: factor that brings latents to about unit variance.
         shift_factor: mean that is subtracted from latents before scaling.
+        latents_mean, latents_std: the same for each latent channel, in place of `shift_factor`: one loud channel does
+            not drown the others.
         sample_size: side of the pictures it is meant for, in pixels.
 
     Raises:
-        ValueError: when the encoder's and the decoder's stages do not make the same resolution.
+        ValueError: when the encoder's and the decoder's stages do not make the same resolution, or the statistics of
+            the latents are not one for each channel.
     """
 
     _supports_gradient_checkpointing = True
@@ -145,9 +148,17 @@ class AutoencoderSnapGen(ModelMixin, ConfigMixin, PresetMixin):
         norm_num_groups: int = 32,
         scaling_factor: float = 1.5305,
         shift_factor: float = 0.0609,
+        latents_mean: tuple[float, ...] | None = None,
+        latents_std: tuple[float, ...] | None = None,
         sample_size: int = 1024,
     ) -> None:
         super().__init__()
+        counts = {0 if values is None else len(values) for values in (latents_mean, latents_std)}
+        if counts not in ({0}, {latent_channels}):
+            raise ValueError(
+                f"latents_mean is {latents_mean} and latents_std {latents_std}: both must hold {latent_channels} "
+                "numbers, one for each latent channel, or both be None."
+            )
         if len(encoder_channels) != len(decoder_channels):
             raise ValueError(
                 f"encoder_channels has {len(encoder_channels)} stages and decoder_channels {len(decoder_channels)}: "

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
+from ..hub_models.layers.latent_scaling import unscale_latents
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from .inputs import check_choice, check_count, check_number, check_side
 from .lora import UNetLoraMixin
@@ -460,7 +461,7 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
     def _decode(self, latents: Tensor, output_type: str) -> Any:
         if output_type == "latent":
             return latents
-        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        latents = unscale_latents(latents, self.vae.config)
         pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
         return self.image_processor.postprocess(pictures.float(), output_type=output_type)
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..hub_models.layers.latent_scaling import scale_latents
 from ..pipelines.pipeline_snapgen import ENCODERS, Features, SnapGenPipeline
 from .datasets.captioned_images import CaptionedImages
 from .reconstruction import encode_all
@@ -39,7 +40,8 @@ class MemoryConditions:
     def __init__(self, pipeline: SnapGenPipeline, data: CaptionedImages, text_drop: float):
         self.text_drop = text_drop
         parts = torch.arange(len(data)).split(512)
-        self.latents = scaled(pipeline, torch.cat([encode_all(pipeline.vae, data.images(part)) for part in parts]))
+        latents = torch.cat([encode_all(pipeline.vae, data.images(part)) for part in parts])
+        self.latents = scale_latents(latents, pipeline.vae.config)
         sentences = ["", *dict.fromkeys(data.captions)]
         self.text, self.mask = encode_sentences(pipeline, sentences)
         number = {sentence: i for i, sentence in enumerate(sentences)}
@@ -75,7 +77,7 @@ class StreamConditions:
         latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
         dropped = self._dropped(len(captions), generator)
         text, mask, *_ = self.pipeline.encode_prompt(captions, do_classifier_free_guidance=False, dropped=dropped)
-        return Conditions(scaled(self.pipeline, latents), text, mask)
+        return Conditions(scale_latents(latents, vae.config), text, mask)
 
     def _dropped(self, count: int, generator: torch.Generator) -> list[set[str]]:
         drops = torch.rand(count, len(ENCODERS), generator=generator) < self.text_drop
@@ -89,9 +91,3 @@ def encode_sentences(pipeline: SnapGenPipeline, sentences: list[str], batch_size
     text, mask = (torch.cat([pair[k].cpu() for pair in encoded]) for k in (0, 1))
     length = int(mask.sum(dim=1).max())
     return text[:, :length].bfloat16(), mask[:, :length]
-
-
-def scaled(pipeline: SnapGenPipeline, latents: Tensor) -> Tensor:
-    """Latents as the UNet takes them: without their mean, at about unit variance."""
-    config = pipeline.vae.config
-    return (latents - (config.shift_factor or 0.0)) * config.scaling_factor

@@ -321,8 +321,8 @@ def train_autoencoder(
 ) -> Path:
     """Trains an autoencoder or a decoder; writes `folder`/model.
 
-    `samples` [B, 3, h, w] are shown in previews and, unless the encoder is frozen, set scale and shift of the latents;
-    `init` takes the place of the preset's.
+    `samples` [B, 3, h, w] are shown in previews and, unless the encoder is frozen, give mean and deviation of each
+    latent channel; `init` takes the place of the preset's.
     """
     torch.manual_seed(preset.seed)
     vae = untrained_autoencoder(preset, init or preset.init)
@@ -335,8 +335,8 @@ def train_autoencoder(
     objective = Reconstruction(vae, weights, preset.learning_rate, samples[:8])
     train(objective, batches, preset.settings(save_every=400, log_every=50, preview_every=800), folder, resume)
     if not preset.encoder:
-        latents = encode_all(vae, samples)
-        vae.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
+        std, mean = torch.std_mean(encode_all(vae, samples), dim=(0, 2, 3))
+        vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)
     return save_model(folder, vae)
 
 
@@ -347,8 +347,8 @@ def untrained_autoencoder(preset: AutoencoderPreset, init: str | Path = "") -> A
         published = load_autoencoder(preset.encoder)
         vae.encoder.load_state_dict(published.encoder.state_dict())
         vae.encoder.requires_grad_(False)
-        shift, scale = published.config.shift_factor or 0.0, published.config.scaling_factor
-        vae.register_to_config(shift_factor=shift, scaling_factor=scale)
+        names = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+        vae.register_to_config(**{name: getattr(published.config, name, None) for name in names})
     elif not init:
         with torch.no_grad():  # start with little noise on the latents, or nothing is learned until it has shrunk
             vae.encoder.conv_out.bias[vae.config.latent_channels :] = -5.0

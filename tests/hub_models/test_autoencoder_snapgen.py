@@ -147,6 +147,15 @@ def test_saved_model_is_bit_exact(tmp_path):
     assert torch.equal(loaded(x).sample, model(x).sample)
 
 
+def test_statistics_of_latents_are_saved_and_must_fit_the_channels(tmp_path):
+    channels = tiny().config.latent_channels
+    tiny(latents_mean=[0.5] * channels, latents_std=[2.0] * channels).save_pretrained(tmp_path)
+    assert list(AutoencoderSnapGen.from_pretrained(tmp_path).config.latents_std) == [2.0] * channels
+    for wrong in ({"latents_mean": [0.0] * channels}, {"latents_mean": [0.0], "latents_std": [1.0]}):
+        with pytest.raises(ValueError, match=f"must hold {channels} numbers"):
+            tiny(**wrong)
+
+
 def test_channels_last_and_half_precision_agree():
     model = tiny().eval()
     x = torch.randn(2, 3, 16, 16)

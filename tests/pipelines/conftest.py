@@ -115,7 +115,8 @@ def make_components(encoders: str = "lg3") -> dict:
         decoder_layers_per_stage=1,
         norm_num_groups=4,
         scaling_factor=0.8,
-        shift_factor=0.1,
+        latents_mean=(0.1, -0.2, 0.3, 0.0),
+        latents_std=(1.0, 0.5, 2.0, 1.5),
         sample_size=8,
     ).eval()
     components = {"unet": unet, "vae": vae, "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.5)}
