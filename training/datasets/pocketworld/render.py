@@ -12,6 +12,7 @@ from torch import Tensor
 from .cameras import picture_size
 from .intersections import intersect, unit
 from .scene import COLORS, MAX_OBJECTS, SHAPES, Scene
+from .thread_map import map_in_threads
 
 SUBPIXELS = 3  # a side; odd, so that the middle ray is the pixel's centre and carries the exact buffers
 _CHUNK_PIXELS = 32 * 64 * 64  # pictures rendered together stay within the processor's cache
@@ -51,7 +52,6 @@ class Rendering:
     visibility: Float[Tensor, "batch objects"]
 
 
-@torch.no_grad()
 def render(
     scenes: Sequence[Scene],
     viewmats: Float[Tensor, "batch 4 4"],
@@ -79,12 +79,14 @@ def render(
         raise ValueError(f"times has {len(times)} entries for {count} scenes; give one per scene.")
     scenes = [scene.at(time) for scene, time in zip(scenes, times, strict=True)]
     step = max(1, _CHUNK_PIXELS // (height * width))
-    parts = [
-        _Frames(scenes[i : i + step], viewmats[i : i + step], Ks[i : i + step], height, width).draw()
-        for i in range(0, count, step)
-    ]
-    if not parts:
+    if not scenes:
         raise ValueError("scenes is empty; give at least one scene.")
+
+    @torch.no_grad()
+    def draw(chunk: slice) -> Rendering:
+        return _Frames(scenes[chunk], viewmats[chunk], Ks[chunk], height, width).draw()
+
+    parts = map_in_threads(draw, [slice(start, start + step) for start in range(0, count, step)])
     return Rendering(*(torch.cat([getattr(part, name) for part in parts]) for name in Rendering.__annotations__))
 
 
