@@ -93,9 +93,7 @@ class Clause:
         """The clause of a GenEval record; raises ValueError for a missing or an unknown key."""
         unknown = set(record) - {"class", "count", "color", "position"}
         if unknown or not {"class", "count"} <= set(record):
-            raise ValueError(
-                f"a clause has keys {sorted(record)}; it needs class, count and may have color, position."
-            )
+            raise ValueError(f"a clause has keys {sorted(record)}; it needs class, count and may have color, position.")
         position = record.get("position")
         place = None if position is None else (str(position[0]), int(position[1]))
         return cls(record["class"], record["count"], record.get("color"), place)
@@ -335,9 +333,7 @@ def _noun(clause: Clause, motion: str | None, choose: Choose) -> str:
     return " ".join(words)
 
 
-def _moving(
-    determiner: str, clause: Clause, motion: str | None, choose: Choose, places: Sequence[str]
-) -> str:
+def _moving(determiner: str, clause: Clause, motion: str | None, choose: Choose, places: Sequence[str]) -> str:
     """A noun phrase, its motion said before the noun, in a relative clause or behind the noun."""
     place = "first" if motion is None else choose(places)
     noun = _noun(clause, motion if place == "first" else None, choose)

@@ -59,9 +59,7 @@ def cone(o: Rays, d: Rays) -> Hits:
     # x^2 + z^2 = s^2 with s = (1 - y) / 2 in [0, 1]: apex at y = 1, base of radius 1 at y = -1.
     s, ds = 0.5 * (1.0 - o[1]), -0.5 * d[1]
     flat_o, flat_d = o[::2], d[::2]
-    roots = _quadratic(
-        _dot(flat_d, flat_d) - ds * ds, _dot(flat_o, flat_d) - s * ds, _dot(flat_o, flat_o) - s * s
-    )
+    roots = _quadratic(_dot(flat_d, flat_d) - ds * ds, _dot(flat_o, flat_d) - s * ds, _dot(flat_o, flat_o) - s * s)
     side = torch.full_like(s, torch.inf)
     for root in roots:
         good = (root > 0) & (_height(o, d, root).abs() <= 1.0)

@@ -46,9 +46,7 @@ def build_prompts() -> list[dict[str, Any]]:
         "counting": [counting(shape, count) for shape in SHAPES for count in GENEVAL_COUNTS],
         "colors": [colors(color, shape) for color in COLORS for shape in SHAPES],
         "position": [
-            position(subject, relation, target)
-            for subject, target in permutations(SHAPES, 2)
-            for relation in RELATIONS
+            position(subject, relation, target) for subject, target in permutations(SHAPES, 2) for relation in RELATIONS
         ],
         "color_attr": list(_even_color_attrs(Random(SEED))),
     }
