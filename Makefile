@@ -5,7 +5,7 @@ PYTEST_ARGS ?= --durations=10
 
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_EXTRAS := [train,eval,demo,test]
+TEST_EXTRAS := [all,test]
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

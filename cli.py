@@ -14,6 +14,7 @@ from rich.table import Table
 
 from . import _CHECKPOINTS, __version__, _unknown
 from .pipelines import METHODS
+from .pipelines.import_noise import silence_imports
 
 app = typer.Typer(
     name="pocket",
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     The environment variable POCKET_DEBUG=1 lets the traceback through.
     """
+    silence_imports()
     try:
         return app(args=arguments, prog_name="pocket", standalone_mode=False) or 0
     except _ClickError as error:
