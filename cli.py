@@ -176,11 +176,100 @@ def train(
     output = output or Path("outputs") / f"train-{slug}-{preset}"
     start = perf_counter()
     result = recipe.run(stage, preset, output, resume, seed, overrides)
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:  # of several under `accelerate launch`, one writes
+        return
     from .pipelines.result_folder import write_record
 
     inputs = {"method": slug, "stage": stage, "preset": preset, "resume": resume, "settings": overrides}
     write_record(output / stage, f"pocket train {slug}", inputs, seed, perf_counter() - start)
     print(f"Trained stage {stage!r} of {slug}: the result is in {result}")
+
+
+@app.command()
+def card(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A method, or weights such as snapgen-nano; none with --check means all."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the card to this file, and the samples it shows to samples/ beside."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check what is there; exit status 1 if it is stale.")] = False,
+    readme: Annotated[
+        Path | None, typer.Option(help="Renew the table of methods between its two markers in this file.")
+    ] = None,
+) -> None:
+    """Render a model card from measured facts, or check that one still tells the truth.
+
+    Every number of a card comes from eval/results, from the weights or from the record of their training; a number
+    that nobody measured is an error. Without --output the card is printed.
+
+    Examples:
+
+        pocket card snapgen
+        pocket card snapgen --output cards/README.md
+        pocket card --check
+    """
+    from .model_cards.render import cards_of, check_card, render_card, write_card
+
+    if name is None and readme is None and not check:
+        raise ValueError("there is nothing to render: name a method, such as `pocket card snapgen`.")
+    if check:
+        from .model_cards.method_table import check_method_table
+
+        names = cards_of(name) if name is not None or readme is None else []
+        problems = [problem for weights in names for problem in check_card(weights)]
+        problems += check_method_table(readme) if readme is not None else []
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if problems:
+            raise typer.Exit(1)
+        print(f"Checked {', '.join([*names, *([str(readme)] if readme else [])])}: every number is a measured one.")
+        return
+    if readme is not None:
+        from .model_cards.method_table import write_method_table
+
+        write_method_table(readme)
+        print(f"Renewed the table of methods in {readme}")
+    if name is not None and output is not None:
+        write_card(cards_of(name)[0], output)
+        print(f"Wrote {output}")
+    elif name is not None:
+        print(render_card(cards_of(name)[0]), end="")
+
+
+@app.command()
+def push(
+    slug: Slug,
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="Where to: OWNER/NAME on the Hub.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only put everything into --output; send nothing.")] = False,
+    output: Output = None,
+    space: Annotated[bool, typer.Option(help="Also make the Space, with the wheel of this package beside it.")] = True,
+    static: Annotated[
+        bool, typer.Option(help="Also make the page that runs in the browser, as Space REPO-static; needs npm.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make new repositories private; needs --no-space.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
+) -> None:
+    """Publish a method on the Hugging Face Hub: weights, card, contract, results and samples, and its Space.
+
+    With --dry-run nothing is sent and no token is needed: look at the folder (outputs/push-SLUG without --output).
+    Otherwise the token comes from `hf auth login` or HF_TOKEN, and the folder is kept only if --output names it.
+
+    Examples:
+
+        pocket push snapgen me/snapgen --dry-run
+        pocket push snapgen me/snapgen --no-space --private
+    """
+    _check_known("method", slug, METHODS)
+    from .model_cards.publishing import publish
+
+    addresses = publish(slug, repo, output, dry_run, space, static, private, overwrite, say=_say)
+    for address in addresses:
+        print(address)
 
 
 class _Progress:
@@ -263,6 +352,10 @@ def _how_to_install(module: str) -> str:
             extra = marker.rsplit("extra ==", 1)[1].strip(" '\"")
             return f"install it with `pip install 'pocket-diffusers[{extra}]'`."
     return f"install it with `pip install {wanted}`."
+
+
+def _say(text: str) -> None:
+    print(f"{text} ...", file=sys.stderr)
 
 
 def _raise_if_debugging() -> None:

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import accelerate
 import pytest
 import typer
 from PIL import Image
@@ -216,6 +218,18 @@ def test_failures_that_a_user_can_mend_are_one_sentence(capsys, monkeypatch, err
 
     monkeypatch.setattr(cli, "_recipe", recipe)
     assert said in complaint(capsys, "train", "snapgen")
+
+
+@pytest.mark.parametrize("main_process", [True, False])
+def test_one_process_of_several_records_a_training(monkeypatch, tmp_path, main_process):
+    def train(stage, preset, output, *options):
+        (output / stage).mkdir(parents=True)
+        return output / stage / "model"
+
+    monkeypatch.setattr(cli, "_recipe", lambda slug: SimpleNamespace(STAGES={"base": {"nano": None}}, run=train))
+    monkeypatch.setattr(accelerate, "PartialState", lambda: SimpleNamespace(is_main_process=main_process))
+    said = run("train", "snapgen", "--stage", "base", "--output", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "base" / "run.json").is_file() == ("Trained stage" in said) == main_process
 
 
 def test_module_runs_as_a_script():
