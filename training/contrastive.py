@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
@@ -227,7 +227,10 @@ class Contrastive:
         self.groups = numbered(claim(record) for record in records)
         self.counts = torch.tensor([shape_counts(record) for record in records])  # [N, shapes]
         self.relations = torch.tensor([claimed_relation(record) for record in records])  # [N, 2]
-        self.labels = patch_labels(data.pair_maps, clip.config.vision_config.patch_size).to(torch.uint8)
+        vision = clip.config.vision_config
+        labels = patch_labels(data.pair_maps, vision.patch_size).to(torch.uint8)
+        self.labels = labels.unflatten(1, (-1, vision.image_size // vision.patch_size))  # [N, rows, columns]
+        self.mirrors = torch.tensor([can_be_mirrored(record) for record in records])
 
     def optimizer(self, part: str) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
@@ -238,11 +241,13 @@ class Contrastive:
         self, part: str, batch: Int[Tensor, " batch"], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         device, batch = batch.device, batch.cpu()
-        pixels = degrade(self.data.images(batch), generator).to(device)
+        chosen = self.mirrors[batch] & (torch.rand(len(batch), generator=generator) < 0.5)
+        pixels = degrade(mirrored(self.data.images(batch), chosen), generator).to(device)
+        labels = mirrored(self.labels[batch].long(), chosen).to(device)
         ids, mask = self.input_ids[batch].to(device), self.attention_mask[batch].to(device)
         said: DenseClipOutput = self.parts[part](pixels, ids, mask)
         contrast = contrastive_loss(said.image, said.text, said.scale, self.groups[batch].to(device))
-        dense = F.cross_entropy(said.patches.flatten(0, 1), self.labels[batch].long().flatten().to(device))
+        dense = F.cross_entropy(said.patches.flatten(0, 1), labels.flatten())
         scene = F.cross_entropy(said.counts.flatten(0, 1), self.counts[batch].flatten().to(device))
         pair, relation = self.relations[batch].to(device).unbind(dim=1)
         is_related = pair >= 0
@@ -254,6 +259,19 @@ class Contrastive:
 
     def preview(self, modules: dict[str, nn.Module]) -> None:
         return None
+
+
+def mirrored(
+    maps: Shaped[Tensor, "batch *dims width"], chosen: Bool[Tensor, " batch"]
+) -> Shaped[Tensor, "batch *dims width"]:
+    """Maps of which the chosen ones are mirrored, left to right."""
+    return torch.where(chosen.view(-1, *[1] * (maps.ndim - 1)), maps.flip(-1), maps)
+
+
+def can_be_mirrored(record: dict[str, Any]) -> bool:
+    """Whether a GenEval record claims the same of its picture's mirror image: it names neither left nor right."""
+    relations = [clause["position"][0] for clause in record["include"] if clause.get("position")]
+    return not any("left" in relation or "right" in relation for relation in relations)
 
 
 def degrade(

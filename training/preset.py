@@ -17,8 +17,8 @@ class Preset:
 
     Attributes:
         source: "pocketworld", which is held in memory, or a source of `stream_captioned_images`; "" waits for one.
-        split: of the source.
-        num_pictures: of PocketWorld, at least 1; other sources are read whole.
+        split: of the source; of PocketWorld also several, joined by "+".
+        num_pictures: of each split of PocketWorld, at least 1; other sources are read whole.
         image_column, caption_column: of other sources.
         image_size: pixels a side, a multiple of 8.
         batch_size: pictures in a micro step of one process, at least 1.

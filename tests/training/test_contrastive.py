@@ -13,10 +13,12 @@ from pocket_diffusers.pipelines.fitting import FitSettings, fit
 from pocket_diffusers.training.contrastive import (
     ClipSize,
     Contrastive,
+    can_be_mirrored,
     claim,
     claimed_relation,
     contrastive_loss,
     degrade,
+    mirrored,
     new_clip,
     numbered,
     patch_labels,
@@ -115,6 +117,24 @@ def test_records_are_counted_and_related():
     assert divmod(pair, len(SHAPES)) == (SHAPES.index("cube"), SHAPES.index("torus"))
     assert RELATIONS[relation] == "above"
     assert claimed_relation(record_of(counting("cone", 4))) == (-1, -1)
+
+
+def test_only_claims_of_left_and_right_forbid_a_mirror():
+    for relation in RELATIONS:
+        allowed = relation in ("above", "below")
+        assert can_be_mirrored(record_of(position("cube", relation, "torus"))) is allowed
+    assert can_be_mirrored(record_of(counting("cone", 4))) and can_be_mirrored(record_of(two_object("cube", "torus")))
+
+
+def test_chosen_maps_are_mirrored_and_labels_with_their_pictures(tokenizer):
+    data = tiny_world()
+    chosen = torch.arange(16) % 3 == 0
+    seen = mirrored(data.pixels, chosen)
+    for i in range(16):
+        assert torch.equal(seen[i], data.pixels[i].flip(-1) if i % 3 == 0 else data.pixels[i])
+    other = CaptionedImages(seen, data.captions, data.metadata, mirrored(data.pair_maps, chosen))
+    labels, others = (Contrastive(new_clip(SIZE, tokenizer), tokenizer, d, 1e-3, 0.5).labels for d in (data, other))
+    assert torch.equal(mirrored(labels, chosen), others) and not torch.equal(labels, others)
 
 
 def test_tokenizer_frames_lowers_and_says_any_text(tokenizer):

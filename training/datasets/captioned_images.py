@@ -51,10 +51,16 @@ class CaptionedImages:
 
 
 def pocketworld_images(split: str, size: int, count: int, seed: int = 0) -> CaptionedImages:
-    """The first `count` image records of a split of PocketWorld, made once and cached by `datasets`."""
-    rows = load_pocketworld("image", split, size, count, seed)
-    pixels = torch.empty((count, 3, size, size), dtype=torch.uint8)
-    pair_maps = torch.empty((count, size, size), dtype=torch.uint8)
+    """The first `count` image records of a split of PocketWorld, made once and cached by `datasets`.
+
+    "one+other" is `count` records of each of two splits, one after the other.
+    """
+    datasets = import_datasets()
+    rows = datasets.concatenate_datasets(
+        [load_pocketworld("image", name, size, count, seed) for name in split.split("+")]
+    )
+    pixels = torch.empty((len(rows), 3, size, size), dtype=torch.uint8)
+    pair_maps = torch.empty((len(rows), size, size), dtype=torch.uint8)
     for i, row in enumerate(rows.select_columns(["image", "mask", "objects"])):
         pixels[i] = torch.from_numpy(np.array(row["image"])).permute(2, 0, 1)
         pair_maps[i] = torch.from_numpy(pair_table(row["objects"])[np.array(row["mask"])])

@@ -123,6 +123,14 @@ def test_pocketworld_in_memory_is_pocketworld(tmp_path, monkeypatch):
     assert torch.allclose(images[1] * 127.5 + 127.5, data.pixels[0].float(), atol=1e-4) and images.abs().max() <= 1
 
 
+def test_splits_are_joined_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    both, first, second = (pocketworld_images(split, 16, 3) for split in ("test+validation", "test", "validation"))
+    assert torch.equal(both.pixels, torch.cat((first.pixels, second.pixels)))
+    assert torch.equal(both.pair_maps, torch.cat((first.pair_maps, second.pair_maps)))
+    assert [*both.captions] == [*first.captions, *second.captions] and len(both.metadata) == 6
+
+
 # Streams
 
 
