@@ -17,7 +17,8 @@ from PIL import Image
 from .. import checkpoint
 from . import pipeline_class
 from .contact_sheet import contact_sheet
-from .repository import is_local_path
+from .export.contract import CONTRACT
+from .repository import INDEX, is_local_path
 from .result_folder import write_record
 
 
@@ -55,20 +56,28 @@ class Picture:
     seed: int
 
 
-def load_pipeline(slug: str, model: str | None = None) -> DiffusionPipeline:
+def load_pipeline(slug: str, model: str | None = None, runtime: str | None = None) -> DiffusionPipeline:
     """Loads the pipeline of a method, on the GPU in half precision if there is one, else on the CPU in float32.
 
     Args:
         slug: a key of `METHODS`.
         model: a folder, the name of weights that come with the package, or a repository id "owner/name" of the
             Hub; None takes the package's own `<slug>-nano`.
+        runtime: "onnx" or "executorch": `model` is an exported bundle; None exports `<slug>-nano` first, unless an
+            export of these weights is in `outputs/` already.
 
     Raises:
-        ValueError: for an unknown method or name of weights.
+        ValueError: for an unknown method or name of weights, or a bundle of another method or runtime.
         OSError: when the weights cannot be read or fetched.
     """
+    if runtime is not None:
+        from .export.runtime import load_bundle, own_bundle
+
+        return load_bundle(model or own_bundle(slug, runtime), runtime, slug=slug)
     options = {"dtype": torch.float16} if torch.cuda.is_available() else {}
     model = model or f"{slug}-nano"
+    if os.path.isfile(os.path.join(model, CONTRACT)) and not os.path.isfile(os.path.join(model, INDEX)):
+        raise ValueError(f"model {model!r} is an exported bundle: say which runtime it is for, such as --runtime onnx.")
     try:
         pipeline = pipeline_class(slug).from_pretrained(find_model(model), **options)
     except OSError as error:
@@ -132,14 +141,17 @@ def generate_into(
     request: ImageRequest,
     model: str | None = None,
     progress: Callable[[float], Any] = lambda fraction: None,
+    runtime: str | None = None,
 ) -> list[Picture]:
     """Loads, draws and writes: one PNG a picture, `sheet.png` with captions, `run.json`.
+
+    `model` and `runtime` are those of `load_pipeline`.
 
     Raises:
         ValueError: for an unknown method, unknown weights, or inputs that the pipeline refuses.
         OSError: when the weights cannot be read or the results not be written.
     """
-    pipeline = load_pipeline(slug, model)
+    pipeline = load_pipeline(slug, model, runtime)
     start = perf_counter()
     pictures = list(generate_images(pipeline, request, progress))
     seconds = perf_counter() - start
@@ -149,7 +161,7 @@ def generate_into(
         picture.image.save(folder / name)
         made.append({"file": name, "prompt": picture.prompt, "seed": picture.seed})
     contact_sheet([p.image for p in pictures], [p.prompt for p in pictures]).save(folder / "sheet.png")
-    inputs = {"method": slug, "model": model or f"{slug}-nano", **asdict(request), "pictures": made}
+    inputs = {"method": slug, "model": model or f"{slug}-nano", "runtime": runtime, **asdict(request), "pictures": made}
     write_record(folder, f"pocket generate {slug}", inputs, request.seed, seconds)
     return pictures
 

@@ -1,0 +1,269 @@
+"""`pocket export`: a pipeline in, a folder out that an app can run and check."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+from .. import pipeline_class
+from ..generation import find_model
+from ..repository import is_local_path
+from ..result_folder import RECORD, installed_versions, result_folder, write_record
+from .back_ends import ExportJob, artefact, back_end_module
+from .bundle_note import bundle_note
+from .contract import CONTRACT, ComponentContract, PipelineContract, contract_of, method_exports
+from .exporter_config import dummy_inputs
+from .measurement import measure
+from .parity import Parity, compare
+
+CALIBRATION_ROWS = 16
+"""Inputs of a real run that int8 sees and parity is compared on, for each component."""
+PARITY_BATCH = 3
+"""Batch of the dummy inputs that parity is also compared on, where the back end takes any: not what tracing saw."""
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What a real run gave to each component and made in the end."""
+
+    inputs: dict[str, list[tuple[Tensor, ...]]]
+    result: np.ndarray
+
+
+def export_pipeline(
+    slug: str,
+    model: str | None = None,
+    back_end: str = "onnx",
+    precision: str = "fp32",
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], Any] = lambda step: None,
+) -> Path:
+    """Exports every network of a pipeline, compares each with the original and writes down what it costs.
+
+    The folder holds the components, a JSON beside each (bytes, sha256, graph hash, parity, latency, peak memory,
+    versions), `contract.json`, `README.md` for an app developer, the tokenizers and the scheduler, and `run.json`.
+    It appears whole or not at all.
+
+    Args:
+        slug: a key of `METHODS`.
+        model: a folder (your own fine-tuned one too), the name of weights that come with the package, or a Hub id;
+            None takes `<slug>-nano`.
+        back_end: "onnx", "executorch" or "coreml".
+        precision: "fp32", "fp16" or "int8", where the back end has it.
+        output: the folder; None takes `default_output`.
+        overwrite: replace an earlier result there.
+        progress: called with a few words before each step.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for an unknown method, back end or precision, an operator that the back end lacks, or a float32
+            component that differs from the original by more than `parity.TOLERANCE`.
+        OSError: when the model cannot be read or the bundle not be written.
+    """
+    module = back_end_module(back_end, precision)
+    exports = method_exports(slug)
+    output = Path(output or default_output(slug, back_end, precision))
+    with result_folder(output, overwrite) as folder:
+        start = perf_counter()
+        for package in ("optimum", *module.PACKAGES):
+            import_module(package)
+        progress("loading")
+        pipeline, source = load_for_export(slug, model)
+        contract = contract_of(slug, pipeline)
+        _write_parts(pipeline, contract, folder)
+        _write_json(folder / CONTRACT, contract.to_record())
+        networks = exports.modules(pipeline)
+        progress("rehearsing")
+        rehearsal = _rehearse(exports, pipeline, contract, networks)
+        records = {}
+        for component in contract.components:
+            progress(f"exporting {component.name}")
+            job = ExportJob(
+                networks[component.name],
+                component,
+                precision,
+                dummy_inputs(component),
+                rehearsal.inputs[component.name][:CALIBRATION_ROWS],
+            )
+            module.export(job, artefact(folder, back_end, component.name))
+            progress(f"checking {component.name}")
+            records[component.name] = _check(folder, back_end, job)
+            _write_json(folder / f"{component.name}.json", records[component.name])
+        note = bundle_note(contract, back_end, precision, records)
+        (folder / "README.md").write_text(note, encoding="utf-8")
+        inputs = {"method": slug, "model": model or f"{slug}-nano", "to": back_end, "precision": precision}
+        write_record(folder, f"pocket export {slug}", inputs | {"source": source}, None, perf_counter() - start)
+    return output
+
+
+def default_output(slug: str, back_end: str, precision: str) -> Path:
+    """Where a bundle goes when nobody says where."""
+    return Path("outputs") / f"export-{slug}-{back_end}-{precision}"
+
+
+def load_for_export(slug: str, model: str | None = None) -> tuple[DiffusionPipeline, str | None]:
+    """A pipeline in float32 on the CPU, and a digest of its weights when it is a folder.
+
+    Raises:
+        ValueError: for an unknown method or name of weights, or a damaged folder.
+        OSError: when the weights cannot be read or fetched.
+    """
+    place = find_model(model or f"{slug}-nano")
+    try:
+        pipeline = pipeline_class(slug).from_pretrained(place, dtype=torch.float32)
+    except OSError as error:
+        if is_local_path(place):
+            raise
+        raise OSError(
+            f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cpu"), weights_digest(place)
+
+
+def weights_digest(place: str | Path) -> str | None:
+    """A sha256 over the weights and configs of a folder, to see whether an export is of today's; None for a Hub id."""
+    if not Path(place).is_dir():
+        return None
+    files = sorted(path for path in Path(place).rglob("*") if path.suffix in (".safetensors", ".json"))
+    lines = [f"{hash_of(path)}  {path.relative_to(place)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def source_of(bundle: Path) -> str | None:
+    """The digest of the weights that a bundle was made from; None where there is no bundle."""
+    try:
+        return json.loads((bundle / RECORD).read_text(encoding="utf-8"))["inputs"]["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def hash_of(path: Path) -> str:
+    """sha256 of a file, or of a folder's files with their names."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    inside = sorted(found for found in path.rglob("*") if found.is_file())
+    lines = [f"{hash_of(file)}  {file.relative_to(path)}\n" for file in inside]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def bytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def _write_parts(pipeline: DiffusionPipeline, contract: PipelineContract, folder: Path) -> None:
+    for name in contract.parts:
+        getattr(pipeline, name).save_pretrained(folder / name)
+
+
+def _rehearse(
+    exports: ModuleType, pipeline: DiffusionPipeline, contract: PipelineContract, networks: Mapping[str, nn.Module]
+) -> _Rehearsal:
+    """Runs the pipeline as the contract describes it, on the original networks, and keeps what each was given."""
+    inputs: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in networks}
+
+    def recorder(name: str) -> Callable[..., Sequence[Tensor]]:
+        def run(*tensors: Tensor) -> Sequence[Tensor]:
+            inputs[name] += [tuple(t[row : row + 1].clone() for t in tensors) for row in range(len(tensors[0]))]
+            return as_tuple(networks[name](*tensors))
+
+        return run
+
+    parts = {name: getattr(pipeline, name) for name in contract.parts}
+    assembled = exports.assemble(contract, {name: recorder(name) for name in networks}, parts)
+    assembled.set_progress_bar_config(disable=True)
+    result = exports.rehearse(assembled)
+    expected = exports.rehearse(pipeline)
+    if not np.allclose(result, expected, atol=1e-5):
+        raise ValueError(f"{contract.slug}'s contract describes another call than the pipeline's: this is a fault.")
+    return _Rehearsal({name: _spread(rows) for name, rows in inputs.items()}, expected)
+
+
+def _spread(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    """At most `CALIBRATION_ROWS` of them, evenly from first to last."""
+    if len(rows) <= CALIBRATION_ROWS:
+        return rows
+    picks = torch.linspace(0, len(rows) - 1, CALIBRATION_ROWS).round().int().tolist()
+    return [rows[pick] for pick in picks]
+
+
+def _check(folder: Path, back_end: str, job: ExportJob) -> dict[str, Any]:
+    """The JSON of a component: reloaded, compared and measured."""
+    module, component = back_end_module(back_end), job.component
+    path = artefact(folder, back_end, component.name)
+    parity, measured, reason = None, {}, module.can_run()
+    if reason is None:
+        parity = _parity(module, path, job)
+        if job.precision == "fp32" and not parity.within_tolerance:
+            raise ValueError(
+                f"{component.name} differs from the original by {parity.max_abs:.2g} (outputs up to "
+                f"{parity.largest:.2g}), more than the tolerance for fp32: the export is discarded."
+            )
+        measured = _measured(folder, back_end, component)
+    return {
+        "component": component.name,
+        "file": path.name,
+        "bytes": bytes_of(path),
+        "sha256": hash_of(path),
+        "graph_sha256": hashlib.sha256(module.graph_text(path).encode()).hexdigest(),
+        "back_end": back_end,
+        "precision": job.precision,
+        "batch": {"min": 1, "max": module.MAX_BATCH},
+        "parity": None if parity is None else parity.to_record(),
+        "not_run": reason,
+        "latency_ms": None,
+        "peak_memory_mb": None,
+        **measured,
+        "versions": installed_versions() | {name: version(name) for name in module.PACKAGES},
+    }
+
+
+def _parity(module: ModuleType, path: Path, job: ExportJob) -> Parity:
+    """On what a real run gave to the component, and for fp32 on dummy inputs of another batch too."""
+    run = module.load(path, job.component)
+    trials = list(job.calibration)
+    if job.precision == "fp32":
+        trials.append(dummy_inputs(job.component, module.MAX_BATCH or PARITY_BATCH, seed=1))
+    found, reference = [], []
+    for trial in trials:
+        with torch.no_grad():
+            reference += [tensor.numpy() for tensor in as_tuple(job.module(*trial))]
+        found += run(*(tensor.numpy() for tensor in trial))
+    try:
+        return compare(found, reference)
+    except ValueError as error:
+        raise ValueError(f"{job.component.name} does not work as {job.precision}: {error}") from error
+
+
+def _measured(folder: Path, back_end: str, component: ComponentContract) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="pocket-export-") as scratch:
+        inputs = Path(scratch) / "inputs.npz"
+        drawn = dummy_inputs(component, batch=1, seed=2)
+        np.savez(inputs, **{spec.name: t.numpy() for spec, t in zip(component.inputs, drawn, strict=True)})
+        return measure(folder.absolute(), back_end, component.name, inputs)
+
+
+def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What a network returned, as a tuple."""
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,75 @@
+"""ExecuTorch: precisions, open batch, and operators that it does not have."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
+from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
+from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
+
+for package in ("optimum", "executorch"):
+    pytest.importorskip(package, reason="needs the extra 'export'")
+
+PICTURE = TensorSpec("x", ("batch", 8, 6, 6), "float32", None, None, "")
+COMPONENT = ComponentContract("net", (PICTURE,), (TensorSpec("y", ("batch", 8, 6, 6), "float32", None, None, ""),), "")
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(8, 64, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 64)
+        self.two = nn.Conv2d(64, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(nn.functional.silu(self.norm(self.one(x))))
+
+
+class Unheard(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def job(network: nn.Module, precision: str) -> ExportJob:
+    calibration = [dummy_inputs(COMPONENT, batch=1, seed=seed) for seed in range(4)]
+    return ExportJob(network.eval(), COMPONENT, precision, dummy_inputs(COMPONENT), calibration)
+
+
+@pytest.mark.parametrize(
+    ("precision", "difference", "bytes_a_weight"), [("fp32", 1e-5, 4), ("fp16", 5e-3, 2), ("int8", 0.05, 1)]
+)
+def test_each_precision_computes_the_same_and_weighs_what_it_should(tmp_path, precision, difference, bytes_a_weight):
+    torch.manual_seed(0)
+    network, executorch = Net(), back_end_module("executorch", precision)
+    path = tmp_path / "net.pte"
+    executorch.export(job(network, precision), path)
+    run = executorch.load(path, COMPONENT)
+    for batch in (1, 2, 1):
+        x = dummy_inputs(COMPONENT, batch=batch, seed=9)[0]
+        (found,) = run(x.numpy())
+        with torch.no_grad():
+            reference = network(x).numpy()
+        assert found.dtype == np.float32 and found.shape == reference.shape
+        assert np.linalg.norm(found - reference) / np.linalg.norm(reference) < difference
+    weights = sum(value.numel() for value in network.parameters())
+    assert bytes_a_weight * weights < path.stat().st_size < bytes_a_weight * weights + 20_000
+
+
+def test_results_outlive_the_next_call(tmp_path):
+    network, executorch = Net(), back_end_module("executorch")
+    executorch.export(job(network, "fp32"), tmp_path / "net.pte")
+    run = executorch.load(tmp_path / "net.pte", COMPONENT)
+    first = run(dummy_inputs(COMPONENT, batch=1, seed=1)[0].numpy())[0]
+    kept = first.copy()
+    run(dummy_inputs(COMPONENT, batch=1, seed=2)[0].numpy())
+    assert np.array_equal(first, kept)
+    text = executorch.graph_text(tmp_path / "net.pte")
+    assert "XnnpackBackend" in text and "aten::native_group_norm.out" in text
+
+
+def test_an_operator_that_executorch_lacks_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"net cannot be exported to ExecuTorch.*bessel_j0.*onnx"):
+        back_end_module("executorch").export(job(Unheard(), "fp32"), tmp_path / "net.pte")
+    assert not list(tmp_path.iterdir())

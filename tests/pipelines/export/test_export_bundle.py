@@ -1,0 +1,151 @@
+"""A bundle: complete, checked, and enough for an app that has never seen our code."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pocket_diffusers import checkpoint, cli
+from pocket_diffusers.pipelines.export import export_bundle, parity
+from pocket_diffusers.pipelines.export.export_bundle import (
+    bytes_of,
+    export_pipeline,
+    hash_of,
+    source_of,
+    weights_digest,
+)
+
+COMPONENTS = ("text_encoder", "unet", "vae_decoder")
+
+
+@pytest.mark.parametrize(("fixture", "suffix"), [("onnx_bundle", ".onnx"), ("executorch_bundle", ".pte")])
+def test_a_bundle_is_complete_and_its_facts_are_true(request, folder, fixture, suffix):
+    bundle = request.getfixturevalue(fixture)
+    names = {f"{name}{end}" for name in COMPONENTS for end in (suffix, ".json")}
+    assert {path.name for path in bundle.iterdir()} == names | {
+        "contract.json", "README.md", "run.json", "tokenizer", "scheduler",
+    }  # fmt: skip
+    for name in COMPONENTS:
+        record = json.loads((bundle / f"{name}.json").read_text())
+        content = (bundle / record["file"]).read_bytes()
+        assert record["bytes"] == len(content) and record["sha256"] == hashlib.sha256(content).hexdigest()
+        assert record["precision"] == "fp32" and record["parity"]["max_abs"] <= 1e-4
+        assert record["latency_ms"] > 0 and len(record["graph_sha256"]) == 64
+        if record["peak_memory_mb"] is not None:
+            assert record["peak_memory_mb"] >= record["runtime_memory_mb"] > 5
+        assert record["versions"]["torch"] == torch.__version__.partition("+")[0] or record["versions"]["torch"]
+    run = json.loads((bundle / "run.json").read_text())
+    assert run["command"] == "pocket export snapgen" and run["inputs"]["source"] == weights_digest(folder)
+
+
+def test_the_loop_of_the_readme_in_plain_numpy_draws_the_pipeline_s_picture(onnx_bundle, original):
+    """What an app's developer does: ONNX Runtime, the contract, and nothing of ours."""
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    contract = json.loads((onnx_bundle / "contract.json").read_text())
+    nets = {name: onnxruntime.InferenceSession(onnx_bundle / f"{name}.onnx") for name in COMPONENTS}
+    constants, rule = contract["constants"], contract["scheduler"]
+    tokens, steps, guidance = constants["tokens"]["text_encoder"], 3, 2.5
+    tokenizer = Tokenizer.from_file(str(onnx_bundle / "tokenizer" / "tokenizer.json"))
+    tokenizer.enable_padding(length=tokens, pad_id=0)
+    tokenizer.enable_truncation(tokens)
+
+    both = [tokenizer.encode(text) for text in ("", "a red cube")]
+    ids = np.array([text.ids for text in both], dtype=np.int32)
+    mask = np.array([text.attention_mask for text in both], dtype=np.float32)
+    (hidden,) = nets["text_encoder"].run(None, {"input_ids": ids})
+    features = np.zeros((2, tokens, constants["text_width"]), dtype=np.float32)
+    features[:, :, : hidden.shape[2]] = hidden
+    noise = torch.randn(1, *constants["latents"], generator=torch.Generator().manual_seed(7))
+    latents = noise.numpy()
+    u = 1 + (rule["lowest"] - 1) * np.arange(steps) / (steps - 1)
+    sigmas = [*(rule["shift"] * u / (1 + (rule["shift"] - 1) * u)), 0]
+    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        inputs = {
+            "latents": np.concatenate([latents, latents]),
+            "timestep": np.full(2, 1000 * now, dtype=np.float32),
+            "encoder_hidden_states": features,
+            "encoder_attention_mask": mask,
+        }
+        negative, positive = nets["unet"].run(None, inputs)[0]
+        latents = latents + np.float32(after - now) * (negative + np.float32(guidance) * (positive - negative))
+    (picture,) = nets["vae_decoder"].run(None, {"latents": latents})
+    pixels = np.round(255 * np.clip(picture / 2 + 0.5, 0, 1)).astype(np.uint8)[0].transpose(1, 2, 0)
+
+    truth = original("a red cube", latents=noise, num_inference_steps=steps, guidance_scale=guidance).images[0]
+    assert np.abs(pixels.astype(int) - np.asarray(truth)).max() <= 1
+    assert pixels.std() > 1, "a blank picture would prove nothing"
+
+
+def test_the_readme_shows_every_tensor_and_constant(onnx_bundle):
+    text = (onnx_bundle / "README.md").read_text()
+    contract = json.loads((onnx_bundle / "contract.json").read_text())
+    for component in contract["components"]:
+        for spec in component["inputs"] + component["outputs"]:
+            assert f"`{spec['name']}` | {' x '.join(map(str, spec['shape']))} | {spec['dtype']}" in text
+    assert contract["loop"] in text and contract["scheduler"]["formula"] in text
+    assert all(f"`{name}`" in text for name in contract["constants"])
+
+
+def test_an_export_that_differs_is_not_left_behind(folder, tmp_path, monkeypatch):
+    pytest.importorskip("executorch", reason="needs the extra 'export'")
+    monkeypatch.setattr(parity, "TOLERANCE", 1e-12)
+    with pytest.raises(ValueError, match="text_encoder differs from the original by .* the export is discarded"):
+        export_pipeline("snapgen", str(folder), "executorch", output=tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_in_the_contract_is_found_before_anything_is_exported(folder, tmp_path, monkeypatch):
+    from pocket_diffusers.pipelines.export import contract_snapgen
+
+    monkeypatch.setattr(contract_snapgen.Decoder, "forward", lambda self, latents: self.vae.decode(latents).sample)
+    with pytest.raises(ValueError, match="snapgen's contract describes another call"):
+        export_pipeline("snapgen", str(folder), "onnx", output=tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_source_of_a_bundle_follows_its_weights(onnx_bundle, folder, tmp_path):
+    assert source_of(onnx_bundle) == weights_digest(folder) != weights_digest(checkpoint("snapgen-nano"))
+    assert source_of(tmp_path) is None and weights_digest("owner/name") is None
+
+
+def test_hashes_of_folders_see_names_and_contents(tmp_path):
+    for name, text in (("a", "12"), ("b", "12"), ("c", "21")):
+        (tmp_path / name / "inside").mkdir(parents=True)
+        (tmp_path / name / "inside" / "file").write_text(text)
+    one, same, other = (hash_of(tmp_path / name) for name in "abc")
+    assert one == same != other and bytes_of(tmp_path / "a") == 2
+    (tmp_path / "b" / "inside" / "file").rename(tmp_path / "b" / "inside" / "renamed")
+    assert hash_of(tmp_path / "b") != one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["snapgen", "--to", "tflite"], "back end must be one of onnx, executorch, coreml, not 'tflite'"),
+        (["snapgen", "--to", "onnx", "--precision", "int3"], "precision must be one of fp32, fp16, int8 for onnx"),
+        (["snapgem", "--to", "onnx"], "method 'snapgem' is unknown"),
+        (["snapgen", "--to", "onnx", "--model", "./nothing-here"], "no checkpoint folder at ./nothing-here"),
+    ],
+)
+def test_the_command_says_in_one_sentence_what_is_wrong(capsys, tmp_path, arguments, sentence):
+    assert cli.main(["export", *arguments, "--output", str(tmp_path / "bundle")]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_pipeline_is_named(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["export", "snapgen", "--to", "onnx", "--model", str(tmp_path / "empty")]) == 2
+    assert "empty/model_index.json is missing" in capsys.readouterr().err
+
+
+def test_inputs_for_calibration_are_spread_over_the_run():
+    rows = [(torch.tensor([i]),) for i in range(100)]
+    kept = [int(row[0]) for row in export_bundle._spread(rows)]
+    assert len(kept) == export_bundle.CALIBRATION_ROWS and kept[0] == 0 and kept[-1] == 99
+    assert kept == sorted(set(kept))
