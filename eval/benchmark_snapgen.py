@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -17,40 +17,31 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from diffusers import AutoencoderKL
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.losses.photometric import psnr
-from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
-from ..pipelines.generation import silence_libraries
 from ..pipelines.pipeline_snapgen import SnapGenPipeline
 from ..training.datasets.pocketworld.cameras import default_camera
 from ..training.datasets.pocketworld.loading import import_datasets, load_pocketworld
 from ..training.datasets.pocketworld.render import render
 from ..training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS
 from ..training.recipe_snapgen import CHECKPOINTS
+from .benchmark import new_row, run_measurements
+from .contenders_snapgen import LATENT_SIZE
+from .costs_snapgen import PIXELS, measure_decoding, measure_operations, measure_parameters, measure_steps
 from .image_text_encoder import ImageTextEncoder
 from .intervals import bootstrap_interval, wilson_interval
 from .naming import Pair, PairJudge, count_right, pair_prompt, single_colored
 from .pair_sheet import pair_sheet
-from .results import Row, advantage, hardware, rows_table, update_rows, write_rows
+from .results import Row, rows_table
 from .retrieval import measure_retrieval, to_pictures, unambiguous_groups, world_records
 
-COMMAND = "python -m pocket_diffusers.eval.benchmark_snapgen"
+COMMAND = "pocket eval snapgen"
 STEPS, GUIDANCE = 28, 7.0  # the nano model follows a prompt better at 7 than at the default of 4
-SD3_AUTOENCODER = {  # vae/config.json of stabilityai/stable-diffusion-3.5-large
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 16,
-    "use_quant_conv": False,
-    "use_post_quant_conv": False,
-}
+
+row = partial(new_row, "snapgen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +55,10 @@ class Settings:
         true_pictures: of PocketWorld that the judge names.
         reconstructions: test pictures that the autoencoder repeats.
         world_pictures, world_repeats: of each of the speed measurements, at `world_size` pixels a side.
+        repeats: timed calls of each contender.
+        threads: of each contender.
+        latent_size: side of the latents that the UNets get.
+        pixels: sides of the pictures that are decoded.
     """
 
     checkpoints: Path = CHECKPOINTS
@@ -75,6 +70,10 @@ class Settings:
     world_pictures: int = 1024
     world_repeats: int = 5
     world_size: int = 64
+    repeats: int = 5
+    threads: int = 2
+    latent_size: int = LATENT_SIZE
+    pixels: tuple[int, ...] = PIXELS
 
 
 def run(only: Sequence[str] | None, output: Path, settings: Settings | None = None) -> list[Row]:
@@ -96,80 +95,7 @@ def run(only: Sequence[str] | None, output: Path, settings: Settings | None = No
         FileNotFoundError: a checkpoint that is missing.
         OSError: results that cannot be written.
     """
-    names = _known(only)
-    settings, path = settings or Settings(), Path(output) / "snapgen.json"
-    silence_libraries()
-    rows: list[Row] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(names))
-        for name in names:
-            progress.update(task, description=f"measuring {name}")
-            measured = list(MEASUREMENTS[name](settings, Path(output)))
-            update_rows(path, measured)
-            rows += measured
-            progress.advance(task)
-    if len(names) == len(MEASUREMENTS):
-        write_rows(path, rows)
-    return rows
-
-
-def _known(only: Sequence[str] | None) -> list[str]:
-    for name in only or ():
-        if name not in MEASUREMENTS:
-            raise ValueError(f"only is {name!r}; it must be one of {', '.join(MEASUREMENTS)}.")
-    return [name for name in MEASUREMENTS if not only or name in only]
-
-
-def _row(measurement: str, id: str, claim: str, **values: Any) -> Row:
-    """A row of today; numbers keep six digits, `ratio` follows from measured and rival."""
-    values = {"size": "nano", "better": "higher", "hardware": hardware(), **values}
-    for name in ("measured", "target", "rival_measured"):
-        values[name] = None if values.get(name) is None else _rounded(values[name])
-    if values.get("interval") is not None:
-        values["interval"] = tuple(map(_rounded, values["interval"]))
-    if values["rival_measured"] is not None:
-        values["ratio"] = advantage(values["measured"], values["rival_measured"], values["better"])
-    today = datetime.now(UTC).date().isoformat()
-    return Row(id=id, claim=claim, command=f"{COMMAND} --only {measurement}", date=today, **values)
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.6g}")
-
-
-# --- parameters ---------------------------------------------------------------------------------------------
-
-
-def measure_parameters(settings: Settings, output: Path) -> Iterator[Row]:
-    """Parameter counts at the paper's size, on the meta device; exact, so without interval and hardware."""
-    with torch.device("meta"):
-        unet = _millions(SnapGenUNet2DConditionModel.from_preset("paper"))
-        imagenet = _millions(SnapGenUNet2DConditionModel.from_preset("imagenet"))
-        decoder = _millions(AutoencoderSnapGen.from_preset("paper").decoder)
-        reference = _millions(AutoencoderKL(**SD3_AUTOENCODER).decoder)
-    exact = {"size": "paper", "unit": "million parameters", "better": "lower", "hardware": None}
-    yield _row(
-        "parameters", "unet-parameters", "The text-to-image UNet has 379 M parameters, within 0.3 %.",
-        measured=unet, published=379.0, target=379.0 * 1.003, **exact,
-    )  # fmt: skip
-    yield _row(
-        "parameters", "unet-imagenet-parameters", "The ImageNet UNet has 372 M parameters, within 0.3 %.",
-        measured=imagenet, published=372.0, target=372.0 * 1.003, **exact,
-    )  # fmt: skip
-    yield _row(
-        "parameters", "decoder-parameters", "The decoder has 1.38 M parameters, within 1 %.",
-        measured=decoder, published=1.38, target=1.38 * 1.01,
-        rival="decoder of Stable Diffusion 3", rival_measured=reference, **exact,
-    )  # fmt: skip
-    shrink = {**exact, "unit": "times", "better": "higher"}
-    yield _row(
-        "parameters", "decoder-reduction", "The decoder is 36 times smaller than that of Stable Diffusion 3.",
-        measured=reference / decoder, published=36.0, target=35.5, rival="decoder of Stable Diffusion 3", **shrink,
-    )  # fmt: skip
-
-
-def _millions(module: nn.Module) -> float:
-    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+    return run_measurements("snapgen", MEASUREMENTS, only, output, settings or Settings())
 
 
 # --- encoders -----------------------------------------------------------------------------------------------
@@ -188,7 +114,7 @@ def measure_retrieval_of_encoders(settings: Settings, output: Path) -> Iterator[
             ("text-to-image", recall.text_to_image, "A test caption finds its picture"),
         ):
             claim = f"{question} among {settings.group_size} different ones with {name} (R@1)."
-            yield _row("retrieval", f"{name}-{way}", claim, target=0.9, seed=0, **_share(right, recall.queries))
+            yield row("retrieval", f"{name}-{way}", claim, target=0.9, seed=0, **_share(right, recall.queries))
 
 
 def _share(right: int, count: int) -> dict[str, Any]:
@@ -211,18 +137,18 @@ def measure_naming(settings: Settings, output: Path) -> Iterator[Row]:
 
     asked = ALL_PAIRS * settings.pictures_a_pair
     rival = {"rival": "the judge on PocketWorld's own pictures", "rival_measured": truth[0] / truth[1], "seed": 0}
-    yield _row(
+    yield row(
         "naming", "judge-seen-pairs",
         "The judge names the colour and shape asked for among all fifty, pairs seen in training.",
         target=0.9, **_share(*count_right(named, asked, SEEN_PAIRS)), **rival,
     )  # fmt: skip
-    yield _row(
+    yield row(
         "naming", "judge-held-out-pairs",
         "The judge names the colour and shape asked for among all fifty, pairs never seen in training.",
         **_share(*count_right(named, asked, HELD_OUT_PAIRS)), **rival,
     )  # fmt: skip
     claim = "The judge names the pair of PocketWorld's own test pictures: the ceiling of the rows above."
-    yield _row("naming", "judge-ground-truth", claim, seed=0, **_share(*truth))
+    yield row("naming", "judge-ground-truth", claim, seed=0, **_share(*truth))
 
 
 def load_nano(settings: Settings) -> SnapGenPipeline:
@@ -266,7 +192,7 @@ def measure_autoencoder(settings: Settings, output: Path) -> Iterator[Row]:
     for pixels in (2 * to_pictures(records) - 1).split(100):
         output_pixels = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
         values += psnr(output_pixels, pixels).tolist()
-    yield _row(
+    yield row(
         "autoencoder", "autoencoder-psnr", "The nano autoencoder repeats test pictures.",
         measured=fmean(values), unit="dB", interval=bootstrap_interval(values), n=len(values), seed=0,
     )  # fmt: skip
@@ -309,9 +235,7 @@ def _rate(count: int, work: Callable[[], Any]) -> float:
 
 def _speed(measurement: str, id: str, claim: str, rates: list[float], count: int, **values: Any) -> Row:
     interval = bootstrap_interval(rates) if len(rates) > 1 else None
-    return _row(
-        measurement, id, claim, measured=fmean(rates), interval=interval, n=len(rates) * count, seed=0, **values
-    )
+    return row(measurement, id, claim, measured=fmean(rates), interval=interval, n=len(rates) * count, seed=0, **values)
 
 
 @contextmanager
@@ -332,7 +256,10 @@ def _empty_datasets_cache() -> Iterator[None]:
 MEASUREMENTS: dict[str, Callable[[Settings, Path], Iterator[Row]]] = {
     "rendering": measure_rendering,
     "loading": measure_loading,
+    "steps": measure_steps,
+    "decoding": measure_decoding,
     "parameters": measure_parameters,
+    "operations": measure_operations,
     "retrieval": measure_retrieval_of_encoders,
     "autoencoder": measure_autoencoder,
     "naming": measure_naming,

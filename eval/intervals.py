@@ -1,7 +1,7 @@
 """Confidence intervals of shares and means."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -30,14 +30,19 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 
 def bootstrap_interval(
-    values: Sequence[float], confidence: float = 0.95, resamples: int = 4000, seed: int = 0
+    values: Sequence[float],
+    confidence: float = 0.95,
+    resamples: int = 4000,
+    seed: int = 0,
+    statistic: Callable[[np.ndarray], float] = np.mean,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean (Efron 1979), the same for the same seed.
+    """Percentile bootstrap interval of a mean or another statistic (Efron 1979), the same for the same seed.
 
     Args:
         values: independent measurements, at least 2, all finite.
         confidence: within (0, 1).
-        resamples: means that are drawn, at least 1.
+        resamples: samples that are drawn, at least 1.
+        statistic: of a sample, such as `np.median`.
 
     Raises:
         ValueError: too few values, one that is not finite, or a number out of range.
@@ -49,8 +54,8 @@ def bootstrap_interval(
         raise ValueError(f"resamples is {resamples}; it must be at least 1.")
     tail = (1 - _checked(confidence)) / 2
     rng = np.random.default_rng(seed)
-    means = [rng.choice(sample, len(sample)).mean() for _ in range(resamples)]
-    low, high = np.quantile(means, (tail, 1 - tail))
+    drawn = [statistic(rng.choice(sample, len(sample))) for _ in range(resamples)]
+    low, high = np.quantile(drawn, (tail, 1 - tail))
     return float(low), float(high)
 
 

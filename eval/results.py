@@ -148,8 +148,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """
     path = Path(path)
     if not path.is_file():
-        command = f"python -m pocket_diffusers.eval.benchmark_{path.stem}"
-        raise FileNotFoundError(f"{path} is missing: `{command}` writes it.")
+        raise FileNotFoundError(f"{path} is missing: `pocket eval {path.stem}` writes it.")
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -171,9 +170,18 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
     path = Path(path)
     _check_ids(rows)
     text = json.dumps([row.to_record() for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, text)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; folders are made.
+
+    Raises:
+        OSError: it cannot be written, with the reason.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, text)
+        _replace_by(path, text)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}.") from error
 
@@ -187,11 +195,15 @@ def update_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
     return merged
 
 
-def hardware() -> str:
-    """Processor, its cores and torch's threads; nothing that tells one machine of a kind from another."""
+def hardware(threads: int | None = None) -> str:
+    """Processor, its cores and torch's threads; nothing that tells one machine of a kind from another.
+
+    Args:
+        threads: of another process; this one's if left out.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     version = torch.__version__.partition("+")[0]
-    return f"{_processor()}, {cores} cores, torch {version} on {torch.get_num_threads()} threads"
+    return f"{_processor()}, {cores} cores, torch {version} on {threads or torch.get_num_threads()} threads"
 
 
 def rows_table(rows: Iterable[Row]) -> Table:
@@ -246,7 +258,7 @@ def _check_ids(rows: Sequence[Row]) -> None:
         raise ValueError(f"row id {twice!r} comes twice; ids must differ.")
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _replace_by(path: Path, text: str) -> None:
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

@@ -28,6 +28,26 @@ PROMISED = {
     "unet-imagenet-parameters": (pytest.approx(372, rel=0.0031), "lower"),
     "decoder-parameters": (pytest.approx(1.38, rel=0.011), "lower"),
     "decoder-reduction": (35.5, "higher"),
+    "unet-parameters-sd15": (None, "lower"),
+    "unet-parameters-sdxl": (None, "lower"),
+    "unet-operations-sd15": (None, "lower"),
+    "unet-operations-sdxl": (None, "lower"),
+    "decoder-operations-512": (None, "lower"),
+    "decoder-operations-1024": (None, "lower"),
+    "decoder-operations-reduction-512": (30, "higher"),
+    "decoder-operations-reduction-1024": (30, "higher"),
+    "unet-step-sd15": (None, "lower"),
+    "unet-step-sdxl": (None, "lower"),
+    "unet-memory-sd15": (None, "lower"),
+    "unet-memory-sdxl": (None, "lower"),
+    "decoder-seconds-512": (None, "lower"),
+    "decoder-seconds-1024": (None, "lower"),
+    "decoder-memory-512": (None, "lower"),
+    "decoder-memory-1024": (None, "lower"),
+    "decoder-speedup-512": (10, "higher"),
+    "decoder-speedup-1024": (10, "higher"),
+    "decoder-tiny-speedup-512": (1, "higher"),
+    "decoder-tiny-speedup-1024": (1, "higher"),
     "clip-nano-image-to-text": (0.9, "higher"),
     "clip-nano-text-to-image": (0.9, "higher"),
     "clip-nano-judge-image-to-text": (0.9, "higher"),
@@ -38,6 +58,10 @@ PROMISED = {
     "autoencoder-psnr": (None, "higher"),
     "pocketworld-rendering": (500, "higher"),
     "pocketworld-records": (250, "higher"),
+}
+# These still wait for a machine with an hour to itself: `pocket eval snapgen --only steps --only decoding`.
+NOT_YET = {name for name in PROMISED if name.startswith(("unet-step-", "unet-memory-"))} | {
+    name for name in PROMISED if name.startswith(("decoder-seconds-", "decoder-memory-")) or "speedup" in name
 }
 LIGHT = ["parameters", "retrieval", "autoencoder", "naming"]
 HEAVY = ["rendering", "loading"]
@@ -86,16 +110,16 @@ def measured(settings, tmp_path_factory):
 
 
 def decoder_by_hand() -> int:
-    """Fit A of the fact sheet (section 2.6), added up layer by layer."""
-    total, width = 16 * 256 * 9 + 256, 256
-    for stage in (256, 256, 128, 64):
+    """The decoder of the paper's size, added up layer by layer."""
+    total, width = 16 * 288 * 9 + 288, 288
+    for stage in (288, 224, 96, 32):
         for _ in range(2):
             hidden = 2 * stage
             norms = 2 * width + 2 * hidden
             depthwise, pointwise = 9 * (width + hidden), width * hidden + hidden * stage
             total += norms + depthwise + pointwise + (width * stage if width != stage else 0)
             width = stage
-    return total + 2 * 64 + 64 * 3 * 9 + 3
+    return total + 2 * 32 + 32 * 3 * 9 + 3
 
 
 def test_parameter_rows_are_the_counts_made_otherwise(measured):
@@ -103,13 +127,16 @@ def test_parameter_rows_are_the_counts_made_otherwise(measured):
     sd3 = 49_490_179 + 12 * 512 * 9  # Stable Diffusion 1's decoder, with 16 latent channels in place of 4
     assert rows["decoder-parameters"].measured == pytest.approx(decoder_by_hand() / 1e6, rel=1e-5)
     assert rows["decoder-parameters"].rival_measured == pytest.approx(sd3 / 1e6, rel=1e-5)
-    assert rows["decoder-parameters"].ratio == pytest.approx(35.9, abs=0.05)
+    assert rows["decoder-parameters"].ratio == pytest.approx(35.87, abs=0.01)
     assert rows["decoder-reduction"].measured == pytest.approx(sd3 / decoder_by_hand(), rel=1e-5)
     unet, imagenet = rows["unet-parameters"].measured, rows["unet-imagenet-parameters"].measured
     assert (unet, imagenet) == (pytest.approx(379.0, abs=0.05), pytest.approx(372.2, abs=0.05))
     text_width = 34 * 2 * 64 * (2304 - 768)  # keys and values of 34 cross-attentions with one head
     latents = (16 - 4) * 256 * 9 * 2 + (16 - 4)  # first and last convolution
     assert unet - imagenet == pytest.approx((text_width + latents) / 1e6, abs=2e-3)
+    # 859.52 M and 2567.46 M are what diffusers' own checkpoints have.
+    assert rows["unet-parameters-sd15"].rival_measured == pytest.approx(859.521, abs=1e-3)
+    assert rows["unet-parameters-sdxl"].rival_measured == pytest.approx(2567.464, abs=1e-2)
     for row in (rows["unet-parameters"], rows["unet-imagenet-parameters"], rows["decoder-parameters"]):
         assert row.passed and row.size == "paper" and row.hardware is None
         assert row.measured == pytest.approx(row.published, rel=0.01 if "decoder" in row.id else 0.003)
@@ -121,7 +148,9 @@ def test_rows_are_what_was_promised_and_are_written(measured):
     for name, row in rows.items():
         assert (row.target, row.better) == PROMISED[name]
         assert row.command.startswith(f"{benchmark.COMMAND} --only ")
-    assert {name for name in PROMISED if not name.startswith("pocketworld")} == set(rows)
+    timed = ("pocketworld", "unet-step", "unet-memory", "decoder-seconds", "decoder-memory", "decoder-speedup")
+    timed += ("decoder-tiny-speedup", "unet-operations", "decoder-operations")
+    assert {name for name in PROMISED if not name.startswith(timed)} == set(rows)
     assert [rows[f"judge-{kind}"].n for kind in ("seen-pairs", "held-out-pairs", "ground-truth")] == [40, 10, 4]
     assert rows["clip-nano-image-to-text"].n == 6 and rows["autoencoder-psnr"].n == 6
     assert rows["judge-seen-pairs"].rival_measured == rows["judge-ground-truth"].measured
@@ -176,7 +205,7 @@ def test_speeds_are_measured_without_touching_the_cache(settings, tmp_path):
 def test_a_partial_run_keeps_the_other_rows(settings, tmp_path):
     run(["parameters"], tmp_path, settings)
     run(["retrieval"], tmp_path, settings)
-    assert len(read_rows(tmp_path / "snapgen.json")) == 8
+    assert len(read_rows(tmp_path / "snapgen.json")) == 10
 
 
 def test_what_cannot_be_measured_is_said_and_nothing_written(tmp_path):
@@ -214,6 +243,6 @@ def test_the_command_words_its_errors(tmp_path):
 
 def test_every_promised_number_is_committed():
     rows = {row.id: row for row in read_rows(COMMITTED)}
-    assert set(rows) == set(PROMISED)
-    assert {name: (row.target, row.better) for name, row in rows.items()} == PROMISED
+    assert set(rows) == set(PROMISED) - NOT_YET, "a row that is there now is no longer to be waited for"
+    assert all((row.target, row.better) == PROMISED[name] for name, row in rows.items())
     assert rows["clip-nano-image-to-text"].n >= 500 and rows["judge-seen-pairs"].n >= 400

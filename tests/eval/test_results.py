@@ -145,7 +145,7 @@ def test_a_damaged_file_and_a_failed_write_change_nothing(tmp_path):
     path.write_text("{}")
     with pytest.raises(ValueError, match="JSON list"):
         read_rows(path)
-    with pytest.raises(FileNotFoundError, match="eval.benchmark_nothing"):
+    with pytest.raises(FileNotFoundError, match="pocket eval nothing"):
         read_rows(tmp_path / "nothing.json")
 
 
