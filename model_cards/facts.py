@@ -1,0 +1,197 @@
+"""What a card may say: numbers of the result files, of the weights themselves, and of the training record."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from .. import __version__
+from ..pipelines import METHODS
+from .result_table import result_table, verdict
+from .template import CardTemplate, Sources, read_text, slug_of
+
+Facts = dict[str, Any]
+"""Nested facts by name; result rows stand at the top level under their ids."""
+
+
+def gather_facts(template: CardTemplate, name: str, weights: Path, repository: str, sources: Sources) -> Facts:
+    """Everything that the placeholders of a card can name.
+
+    - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high` and `verdict` besides its own fields;
+      `<file>/<row>.<field>` for another result file
+    - `results.main`: table of the rows that the template names; `results.nano`, `results.paper`: of all others of that
+      size; `results.hardware`, `results.dates`
+    - `weights.parameters`, `weights.bytes`, `weights.<component>[.<module>...].parameters`, `weights.name`,
+      `weights.repository`, `weights.sha256`
+    - `training.table`, `training.commands`: from `training/<name>.json`
+    - `embedded.<component>.source`: the frozen encoder that the weights contain
+    - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`
+
+    Args:
+        template: the card's template.
+        name: of the weights.
+        weights: their folder.
+        repository: what a reader loads: a Hub id, or a name.
+        sources: where results and training records are.
+
+    Raises:
+        FileNotFoundError: when a file is missing.
+        ValueError: when one is damaged, or the training record describes other weights.
+    """
+    slug = slug_of(name)
+    rows = read_results(sources.results)
+    digest = weights_digest(weights)
+    own = [row for path, row in rows.items() if path.startswith(f"{slug}/")]
+    facts: Facts = {
+        **rows,
+        **{row["id"]: row for row in own},
+        "results": _tables(own, template.method.results)
+        | {"hardware": _distinct(own, "hardware"), "dates": _distinct(own, "date")},
+        "weights": count_weights(weights) | {"name": name, "repository": repository, "sha256": digest},
+        "package": {"version": __version__},
+        "samples": dict(template.method.samples or {}),
+        "paper": {"arxiv": template.method.paper},
+    }
+    if slug in METHODS:
+        task, target = next(iter(METHODS[slug].items()))
+        facts["pipeline"] = {"name": target.split(":")[1], "task": task}
+    if (weights / "embedded.json").is_file():
+        facts["embedded"] = read_json(weights / "embedded.json")
+    facts["training"] = read_training(sources.cards / "training" / f"{name}.json", digest)
+    return facts
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Rows of all result files as "<file>/<id>" -> row, with `low`, `high` and `verdict` added.
+
+    Raises:
+        ValueError: when a file is no JSON list of rows.
+    """
+    rows = {}
+    for path in sorted(folder.glob("*.json")):
+        content = read_json(path)
+        records = content.get("rows") if isinstance(content, dict) else content
+        if not isinstance(records, list) or not all(isinstance(row, dict) and "id" in row for row in records):
+            raise ValueError(f"{path} must hold a JSON list of rows with an id each.")
+        for row in records:
+            low, high = row.get("interval") or (None, None)
+            rows[f"{path.stem}/{row['id']}"] = {**row, "low": low, "high": high, "verdict": verdict(row)}
+    return rows
+
+
+def count_weights(folder: Path) -> dict[str, Any]:
+    """Parameters and bytes of all safetensors of a repository, nested as component, module, submodule.
+
+    Raises:
+        FileNotFoundError: when there are none.
+        ValueError: when a file is damaged.
+    """
+    total: dict[str, Any] = {"parameters": 0, "bytes": 0}
+    files = weight_files(folder)
+    for path in files:
+        component = path.relative_to(folder).parts[:-1]
+        for node in _nodes(total, component):
+            node["bytes"] = node.get("bytes", 0) + path.stat().st_size
+        try:
+            with safe_open(path, framework="numpy") as tensors:
+                sizes = {key: _product(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} is truncated or no safetensors file: {error}.") from None
+        for key, size in sizes.items():
+            for node in _nodes(total, (*component, *key.split(".")[:-1])):
+                node["parameters"] = node.get("parameters", 0) + size
+    return total
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a repository.
+
+    Raises:
+        FileNotFoundError: when there are none.
+    """
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no safetensors weights.")
+    return files
+
+
+def weights_digest(folder: Path) -> str:
+    """One sha256 of all weights of a repository, whatever its other files say."""
+    total = hashlib.sha256()
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def read_training(path: Path, digest: str) -> dict[str, str]:
+    """How weights were trained: `table`, one line a part, and `commands`, one line a command.
+
+    The record names the sha256 of the weights that it describes, so that it cannot outlive them. Its `parts` have the
+    keys `part`, `what`, `data`, `commands`, `seed`, `hardware` and `time`, all of them written by whoever trained.
+
+    Raises:
+        FileNotFoundError: when there is no record.
+        ValueError: when it lacks something, or the weights changed since.
+    """
+    record = read_json(path)
+    parts = record.get("parts")
+    keys = ("part", "what", "data", "commands", "seed", "hardware", "time")
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"{path} must hold a list 'parts'.")
+    for part in parts:
+        lacking = [key for key in keys if part.get(key) in (None, "", [])]
+        if lacking or not isinstance(part["commands"], list):
+            raise ValueError(
+                f"{path}: part {part.get('part')!r} must say {', '.join(lacking) or 'commands as a list'}."
+            )
+    if record.get("weights_sha256") != digest:
+        raise ValueError(
+            f"{path} describes other weights than those here: say how these were trained, then set "
+            f'"weights_sha256": "{digest}".'
+        )
+    columns = ("part", "what", "data", "seed", "hardware", "time")
+    lines = ["| part | training | data | seed | hardware | time |", "|---|---|---|---|---|---|"]
+    lines += ["| " + " | ".join(str(part[key]) for key in columns) + " |" for part in parts]
+    commands = [command for part in parts for command in part["commands"]]
+    return {"table": "\n".join(lines), "commands": "\n".join(commands)}
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        FileNotFoundError: when it is missing.
+        ValueError: when it is no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except ValueError:
+        raise ValueError(f"{path} is truncated or no JSON file.") from None
+
+
+def _tables(rows: list[dict[str, Any]], main: tuple[str, ...]) -> dict[str, str]:
+    others = [row for row in rows if row["id"] not in main]
+    tables = {size: result_table([row for row in others if row["size"] == size]) for size in ("nano", "paper")}
+    return {"main": result_table([row for row in rows if row["id"] in main]), **tables}
+
+
+def _nodes(tree: dict[str, Any], path: tuple[str, ...]) -> list[dict[str, Any]]:
+    nodes = [tree]
+    for part in path:
+        nodes.append(nodes[-1].setdefault(part, {}))
+    return nodes
+
+
+def _product(shape: list[int]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+def _distinct(rows: list[dict[str, Any]], key: str) -> str:
+    return "; ".join(dict.fromkeys(row[key] for row in rows if row.get(key)))

@@ -1,0 +1,344 @@
+"""`pocket push`: a complete model repository and its Space, put together in a folder or on the Hub."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
+
+from ..pipelines import METHODS
+from ..pipelines.result_folder import result_folder, write_record
+from .facts import gather_facts
+from .model_index import eval_results_yaml
+from .render import CARD, render_card, result_row
+from .samples import FOLDER, draw_samples, sample_plan, stale_samples
+from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, split_card
+from .validate import check_model_card, check_space_card
+from .wheel import NAME, build_wheel
+
+_HTTPError = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub is built on; also "no connection"
+_SPACES = Path(__file__).parents[1] / "spaces"
+_OURS = re.compile(rf"^\s*{NAME}\b(?P<extras>\[[^\]]*\])?[^\n]*$", re.MULTILINE | re.IGNORECASE)
+_REPLACED = {"model": ["samples/*", "eval/*", "export/*", ".eval_results/*"], "space": ["*.whl", "assets/*"]}
+"""Remote files that a push takes away when the new folder no longer has them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One repository that a push makes.
+
+    Attributes:
+        folder: its files.
+        repo: its id "owner/name".
+        kind: "model" or "space".
+        sdk: of a Space, "gradio" or "static".
+    """
+
+    folder: Path
+    repo: str
+    kind: str
+    sdk: str | None = None
+
+
+def check_repo(repo: str) -> None:
+    """Refuses what cannot be the id of a repository.
+
+    Raises:
+        ValueError: when it is not "owner/name" in the Hub's letters, without "..".
+    """
+    try:
+        validate_repo_id(repo)
+        good = repo.count("/") == 1
+    except HFValidationError:
+        good = False
+    if not good:
+        raise ValueError(
+            f"REPO is {repo!r}; it must be OWNER/NAME in letters, digits, '-', '_' and '.', without '..' and '--', "
+            "such as me/snapgen."
+        )
+
+
+def publish(
+    slug: str,
+    repo: str,
+    output: Path | None = None,
+    dry_run: bool = False,
+    space: bool = True,
+    static: bool = False,
+    private: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], Any] = lambda text: None,
+) -> list[str]:
+    """`pocket push`: assembles, and unless `dry_run` uploads.
+
+    Args:
+        slug: of the method.
+        repo: id "owner/name" on the Hub.
+        output: folder that keeps what was assembled, with a record; a dry run without one takes outputs/push-<slug>.
+        dry_run: sends nothing and needs no token.
+        space: also the gradio Space.
+        static: also the static Space "<repo>-static".
+        private: new repositories are private. No Space then: its build could not fetch the wheel.
+        overwrite: replaces an earlier result in `output`.
+        say: told in a few words what is being done.
+
+    Returns:
+        Folders of a dry run, addresses of an upload; the model first.
+
+    Raises:
+        ValueError: for a wrong id or option, or a card or file that must not be published.
+        OSError: without a token, when something cannot be read or written, or the Hub refuses.
+    """
+    check_repo(repo)
+    if private and (space or static):
+        raise ValueError("--private needs --no-space: the build of a private Space cannot fetch the wheel beside it.")
+    if not dry_run:
+        require_token()  # before the minutes of work, not after them
+    if output is None and dry_run:
+        output = Path("outputs") / f"push-{slug}"
+    start = perf_counter()
+    if output is None:
+        with TemporaryDirectory() as scratch:
+            return push(assemble(slug, repo, Path(scratch), space, static, say=say), private, say)
+    with result_folder(output, overwrite) as folder:
+        parts = assemble(slug, repo, folder, space, static, say=say)
+        inputs = {"method": slug, "repo": repo, "space": space, "static": static, "private": private}
+        write_record(folder, f"pocket push {slug}", inputs | {"dry_run": dry_run}, None, perf_counter() - start)
+        addresses = [] if dry_run else push(parts, private, say)
+    return addresses or [str(output / part.folder.name) for part in parts]
+
+
+def assemble(
+    slug: str,
+    repo: str,
+    folder: Path,
+    space: bool = True,
+    static: bool = False,
+    sources: Sources = PACKAGE_SOURCES,
+    say: Callable[[str], Any] = lambda text: None,
+) -> list[Part]:
+    """Puts everything that a push uploads into sub-folders of `folder`, checked; nothing is fetched or sent.
+
+    Args:
+        slug: of the method.
+        repo: id "owner/name" of the model repository; its Space has the same, a static page that with "-static".
+        folder: an existing, empty folder.
+        space: whether to make the gradio Space.
+        static: whether to make the page that runs in the browser.
+        sources: where templates, results and weights are.
+        say: told in a few words what is being done.
+
+    Returns:
+        The parts, the model first.
+
+    Raises:
+        FileNotFoundError: when a piece is missing.
+        ValueError: for a wrong id, and for a card or file that must not be published.
+        OSError: when something cannot be read, built or written.
+    """
+    check_repo(repo)
+    if slug not in METHODS:
+        raise ValueError(f"method {slug!r} is unknown: use one of {', '.join(METHODS)}.")
+    say("putting the model repository together")
+    parts = [Part(folder / "model", repo, "model")]
+    assemble_model(slug, repo, folder / "model", sources)
+    if space:
+        say("building the wheel and the Space")
+        assemble_space(slug, repo, folder / "space")
+        parts.append(Part(folder / "space", repo, "space", "gradio"))
+    if static:
+        say("building the page that runs in the browser")
+        parts.append(Part(assemble_static(slug, repo, folder / "static"), f"{repo}-static", "space", "static"))
+    for part in parts:
+        _refuse_odd_names(part.folder)
+    return parts
+
+
+def assemble_model(slug: str, repo: str, folder: Path, sources: Sources = PACKAGE_SOURCES) -> None:
+    """Writes the model repository: weights, shim, card, samples, export contract, results and licence.
+
+    Raises:
+        FileNotFoundError: when a piece is missing.
+        ValueError: when the card is faulty, a result is missing, or weights are damaged.
+    """
+    from ..pipelines.export.contract import CONTRACT, contract_of
+    from ..pipelines.generation import load_pipeline
+    from ..pipelines.repository import check_repository
+
+    name = f"{slug}-nano"
+    weights = sources.checkpoints / name
+    check_repository(weights, digests=True)
+    text = render_card(name, repo, sources=sources)
+    shutil.copytree(weights, folder, ignore=shutil.ignore_patterns(CARD, ".*", "__pycache__"))
+    (folder / CARD).write_text(text, encoding="utf-8")
+    template = read_template(sources.template(name))
+    plan = sample_plan(template)
+    if plan is not None and stale_samples(plan, weights, folder / FOLDER):
+        draw_samples(slug, plan, weights, folder / FOLDER)
+    _write_json(folder / "export" / CONTRACT, contract_of(slug, load_pipeline(slug, str(weights))).to_record())
+    for path in sorted(sources.results.glob(f"{slug}*")):
+        _copy(path, folder / "eval" / path.name)
+    facts = gather_facts(template, name, weights, repo, sources)
+    rows = [result_row(row, facts, template) for row in template.method.results]
+    if rows:
+        (folder / ".eval_results").mkdir()
+        yaml = eval_results_yaml(template.method.dataset, rows)
+        (folder / ".eval_results" / f"{slug}.yaml").write_text(yaml, encoding="utf-8")
+    _write_license(folder)
+    check_repository(folder, digests=True)
+    _refuse_faults(check_model_card(text, f"{repo}/{CARD}", folder))
+
+
+def assemble_space(slug: str, repo: str, folder: Path) -> None:
+    """Writes the Space: its app, a README that names the model, the wheel, and requirements that name the wheel.
+
+    The wheel is named by its address in the Space: the Hub installs requirements before it copies the other files.
+
+    Raises:
+        FileNotFoundError: when the method has no Space, or a file of it is missing.
+        ValueError: when its README is faulty or its requirements do not ask for this package.
+        OSError: when the wheel cannot be built.
+    """
+    source = _SPACES / slug
+    if not (source / "app.py").is_file():
+        raise FileNotFoundError(f"{slug} has no Space: {source / 'app.py'} is missing.")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
+    wheel = build_wheel(folder)
+    requirements = read_text(folder / "requirements.txt")
+    address = f"{constants.ENDPOINT}/spaces/{repo}/resolve/main/{wheel.name}"
+    pinned, count = _OURS.subn(lambda match: f"{NAME}{match['extras'] or ''} @ {address}", requirements)
+    if count != 1:
+        raise ValueError(f"{source / 'requirements.txt'} must ask for {NAME} in one line, such as {NAME}[demo].")
+    (folder / "requirements.txt").write_text(pinned, encoding="utf-8")
+    _write_space_card(folder, repo)
+
+
+def assemble_static(slug: str, repo: str, folder: Path) -> Path:
+    """Writes the page that runs the exported model in the browser; returns its folder.
+
+    Raises:
+        FileNotFoundError: when the method has no such page.
+        OSError: when it cannot be built.
+    """
+    from importlib import import_module
+
+    build_static = import_module(f"{__package__.split('.')[0]}.spaces.build_static").build_static
+    built = Path(build_static(slug, folder))
+    _write_space_card(built, repo)
+    return built
+
+
+def push(parts: list[Part], private: bool = False, say: Callable[[str], Any] = lambda text: None) -> list[str]:
+    """Uploads assembled parts, one commit each; repositories are made if need be.
+
+    The token comes from `hf auth login` or the environment variable HF_TOKEN, the Hub's address from HF_ENDPOINT.
+
+    Args:
+        parts: what `assemble` returned.
+        private: whether new repositories are private.
+        say: told in a few words what is being done.
+
+    Returns:
+        The address of each.
+
+    Raises:
+        OSError: without a token, or when the Hub refuses or cannot be reached, in one sentence.
+    """
+    api = HfApi(token=require_token())
+    addresses = []
+    for part in parts:
+        say(f"uploading {part.kind} {part.repo}")
+        try:
+            made = api.create_repo(
+                part.repo, repo_type=part.kind, space_sdk=part.sdk, private=private or None, exist_ok=True
+            )
+            api.upload_folder(
+                repo_id=part.repo,
+                repo_type=part.kind,
+                folder_path=part.folder,
+                commit_message=f"Upload {part.repo} with pocket push",
+                delete_patterns=_REPLACED[part.kind],
+            )
+        except (_HTTPError, OfflineModeIsEnabled) as error:
+            raise OSError(_refusal(part, error)) from error
+        addresses.append(str(made))
+    return addresses
+
+
+def require_token() -> str:
+    """The token for the Hub.
+
+    Raises:
+        OSError: when there is none.
+    """
+    token = get_token()
+    if token is None:
+        raise OSError(
+            "there is no token for the Hub: log in with `hf auth login` or set HF_TOKEN, or look at what would be "
+            "uploaded with --dry-run."
+        )
+    return token
+
+
+def _refusal(part: Part, error: Exception) -> str:
+    place = f"{part.kind} {part.repo!r} at {constants.ENDPOINT}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{place} cannot be reached: HF_HUB_OFFLINE is set."
+    if not isinstance(error, HfHubHTTPError):
+        return f"{place} cannot be reached: {error or type(error).__name__}."
+    status = error.response.status_code
+    if status == 401:
+        return f"{place} refused the token: log in again with `hf auth login`."
+    if status == 403:
+        return f"{place} may not be written with this token: it needs write access to {part.repo.split('/')[0]!r}."
+    reason = error.server_message or str(error).splitlines()[0]
+    return f"{place} was not uploaded: the Hub answered {status}, {reason}."
+
+
+def _write_space_card(folder: Path, repo: str) -> None:
+    """Names the model in the Space's front matter, and the Space itself where its text says OWNER/NAME."""
+    path = folder / CARD
+    front, body = split_card(read_text(path), str(path))
+    path.write_text(join_card({**front, "models": [repo]}, body.replace("OWNER/NAME", repo)), encoding="utf-8")
+    _refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
+
+
+def _write_license(folder: Path) -> None:
+    try:
+        text = distribution(NAME).read_text("licenses/LICENSE")
+    except PackageNotFoundError:
+        text = None
+    if text:
+        (folder / "LICENSE").write_text(text, encoding="utf-8")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+
+
+def _refuse_odd_names(folder: Path) -> None:
+    """Raises ValueError for a file that would not lie where its name says, here or on the Hub."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or ".." in name or "\\" in name or not name.isprintable():
+            raise ValueError(f"{name!r} must not be uploaded: no links, and no '..', '\\' or control letters in names.")
+
+
+def _refuse_faults(faults: list[str]) -> None:
+    if faults:
+        raise ValueError(" ".join(faults))

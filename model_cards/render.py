@@ -1,0 +1,107 @@
+"""`pocket card`: a template and facts in, a finished card out."""
+
+from pathlib import Path
+from typing import Any
+
+from .facts import Facts, gather_facts
+from .model_index import model_index
+from .placeholders import fill, refuse_bare_numbers
+from .samples import FOLDER, draw_samples, sample_plan, stale_samples
+from .template import PACKAGE_SOURCES, CardTemplate, Sources, join_card, read_template, slug_of
+from .validate import check_model_card
+
+CARD = "README.md"
+
+
+def render_card(
+    name: str, repository: str | None = None, weights: Path | None = None, sources: Sources = PACKAGE_SOURCES
+) -> str:
+    """The finished card of weights.
+
+    Args:
+        name: of the weights, such as "snapgen-nano".
+        repository: the Hub id they will have; None takes `name`.
+        weights: their folder; None takes the one that came with the package.
+        sources: where templates, results and weights are.
+
+    Returns:
+        Text of the card: front matter with `model-index`, and the filled text.
+
+    Raises:
+        FileNotFoundError: when a template, result or weight is missing.
+        ValueError: for a number that nobody measured, or a fact that describes other weights.
+    """
+    template = read_template(sources.template(name))
+    refuse_bare_numbers(template.body, str(template.path), template.offset + 1)
+    facts = gather_facts(template, name, weights or sources.checkpoints / name, repository or name, sources)
+    body = fill("\n" * template.offset + template.body, facts, str(template.path))[template.offset :]
+    return join_card(_front(template, name, facts), body)
+
+
+def write_card(name: str, output: Path, sources: Sources = PACKAGE_SOURCES) -> None:
+    """Writes a card, and beside it the sample pictures that it shows, unless they are there and fresh.
+
+    Raises:
+        FileNotFoundError: as `render_card`.
+        ValueError: as `render_card`, or when the finished card is faulty.
+        OSError: when `output` cannot be written.
+    """
+    weights = sources.checkpoints / name
+    template = read_template(sources.template(name))
+    text = render_card(name, sources=sources)
+    if output.is_dir():
+        raise IsADirectoryError(f"output {str(output)!r} is a folder: name the card's file, such as {output / CARD}.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    plan = sample_plan(template)
+    if plan is not None and stale_samples(plan, weights, output.parent / FOLDER):
+        draw_samples(slug_of(name), plan, weights, output.parent / FOLDER)
+    faults = check_model_card(text, str(output), output.parent, method=template.method.paper is not None)
+    if faults:
+        raise ValueError(" ".join(faults))
+    draft = output.with_name(f".{output.name}.partial")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def cards_of(name: str | None, sources: Sources = PACKAGE_SOURCES) -> list[str]:
+    """Names of the weights that a name means: itself, or all nano weights of a method; None means all there are.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    known = sorted(path.name for path in sources.checkpoints.glob("*/"))
+    if name is None:
+        return known
+    found = (
+        [name] if name in known else [weights for weights in known if "-nano" in weights and slug_of(weights) == name]
+    )
+    if not found:
+        raise ValueError(f"{name!r} is neither a method with weights nor weights: use one of {', '.join(known)}.")
+    return found
+
+
+def _front(template: CardTemplate, name: str, facts: Facts) -> dict[str, Any]:
+    front = dict(template.front)
+    plan = sample_plan(template)
+    if plan is not None:
+        outputs = [{"output": {"url": f"{FOLDER}/{file}"}} for file in plan.files]
+        front["widget"] = [entry | output for entry, output in zip(front["widget"], outputs, strict=True)]
+    if template.method.results:
+        rows = [result_row(row, facts, template) for row in template.method.results]
+        front["model-index"] = model_index(name, front["pipeline_tag"], template.method.dataset, rows)
+    return front
+
+
+def result_row(row: str, facts: Facts, template: CardTemplate) -> dict[str, Any]:
+    """A result row by its id.
+
+    Raises:
+        ValueError: when nobody measured it.
+    """
+    found = facts.get(row)
+    if not isinstance(found, dict) or "measured" not in found:
+        raise ValueError(f"{template.path} names the result {row!r}, which nobody measured.")
+    return found

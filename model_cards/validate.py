@@ -1,0 +1,141 @@
+"""An offline check of what the Hub would say to a card: front matter, links, and words that must stand there."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from .placeholders import PLACEHOLDER
+from .template import split_card
+
+PLAIN_WORDS = "re-implementation, weights trained on PocketWorld"
+"""What the card of a method says about itself, since its authors published no weights."""
+
+LICENSES = {
+    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
+    "openrail", "creativeml-openrail-m", "openrail++", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "unlicense",
+    "other",
+}  # fmt: skip
+LIBRARIES = {"diffusers", "transformers"}
+PIPELINE_TAGS = {
+    "text-to-image", "image-to-image", "image-to-video", "text-to-video", "text-to-3d", "image-to-3d",
+    "image-classification", "zero-shot-image-classification", "unconditional-image-generation", "image-segmentation",
+    "object-detection", "other",
+}  # fmt: skip
+SDKS = {"gradio", "static", "docker"}
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+_MODEL_KEYS = {
+    "license", "license_name", "license_link", "library_name", "pipeline_tag", "language", "tags", "datasets",
+    "base_model", "metrics", "inference", "widget", "model-index", "thumbnail",
+}  # fmt: skip
+_SPACE_KEYS = {
+    "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "app_build_command",
+    "app_port", "models", "datasets", "tags", "license", "short_description", "pinned", "fullWidth", "header",
+    "preload_from_hub", "suggested_hardware", "thumbnail", "custom_headers", "disable_embedding",
+    "startup_duration_timeout",
+}  # fmt: skip
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)[^)]*\)")
+_MACHINE_PATH = re.compile(r"(?<![\w./])/(?:home|root|tmp|Users|work|mnt|usr|var)/\S*")
+
+
+def check_model_card(text: str, where: str, files: Path | None = None, method: bool = True) -> list[str]:
+    """Faults of a finished model card, one sentence each; none when it is good.
+
+    Args:
+        text: the card.
+        where: its name, for the sentences.
+        files: folder of the repository, to find the files that the card links to; None skips that.
+        method: whether the card is of a method of ours, and so must carry `PLAIN_WORDS`.
+    """
+    try:
+        front, body = split_card(text, where)
+    except ValueError as error:
+        return [str(error)]
+    faults = [*_keys(front, _MODEL_KEYS, ("license", "library_name", "pipeline_tag", "tags"))]
+    faults += _one_of(front, "license", LICENSES)
+    faults += _one_of(front, "library_name", LIBRARIES)
+    faults += _one_of(front, "pipeline_tag", PIPELINE_TAGS)
+    faults += _texts(front, "tags")
+    if front.get("license") == "other" and not front.get("license_link"):
+        faults.append("license is 'other', which needs license_name and license_link")
+    faults += _model_index(front)
+    faults += [*_body(body), *_links(front, body, files)]
+    if method and PLAIN_WORDS not in " ".join(body.split()):
+        faults.append(f"the text must say {PLAIN_WORDS!r}")
+    return [f"{where}: {fault}." for fault in faults]
+
+
+def check_space_card(text: str, where: str, files: Path | None = None) -> list[str]:
+    """Faults of a Space's README, one sentence each; none when it is good."""
+    try:
+        front, body = split_card(text, where)
+    except ValueError as error:
+        return [str(error)]
+    faults = [*_keys(front, _SPACE_KEYS, ("title", "emoji", "colorFrom", "colorTo", "sdk", "license"))]
+    faults += _one_of(front, "sdk", SDKS)
+    for key in ("colorFrom", "colorTo"):
+        faults += _one_of(front, key, COLORS)
+    faults += _one_of(front, "license", LICENSES)
+    if front.get("sdk") == "gradio":
+        faults += [f"{key} must be set for sdk: gradio" for key in ("sdk_version", "app_file") if not front.get(key)]
+    for key in ("sdk_version", "python_version"):
+        if key in front and not re.fullmatch(r"\d+(\.\d+)+", str(front[key])):
+            faults.append(f"{key} is {front[key]!r}; it must be a version such as '6.31.0', in quotes")
+    if len(str(front.get("short_description", ""))) > 60:
+        faults.append("short_description is longer than 60 letters")
+    for key in ("tags", "models"):
+        faults += _texts(front, key)
+    app = front.get("app_file")
+    if files is not None and app and not (files / app).is_file():
+        faults.append(f"app_file {app!r} is not there")
+    faults += [*_body(body), *_links(front, body, files)]
+    return [f"{where}: {fault}." for fault in faults]
+
+
+def _keys(front: Mapping[str, Any], known: set[str], needed: tuple[str, ...]) -> list[str]:
+    faults = [f"{key} is missing from the front matter" for key in needed if front.get(key) in (None, "", [])]
+    return faults + [f"{key!r} is no key that the Hub knows" for key in front if key not in known]
+
+
+def _one_of(front: Mapping[str, Any], key: str, allowed: set[str]) -> list[str]:
+    if key not in front or front[key] in allowed:
+        return []
+    return [f"{key} is {front[key]!r}; it must be one of {', '.join(sorted(allowed))}"]
+
+
+def _texts(front: Mapping[str, Any], key: str) -> list[str]:
+    value = front.get(key, [])
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value) and len(set(value)) == len(value):
+        return []
+    return [f"{key} must be a list of different texts"]
+
+
+def _model_index(front: Mapping[str, Any]) -> list[str]:
+    if "model-index" not in front:
+        return []
+    try:
+        data = ModelCardData(**front, ignore_metadata_errors=False)
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"model-index is malformed: {' '.join(str(error).split())}"]
+    values = [result.metric_value for result in data.eval_results or []]
+    return [
+        f"model-index holds {value!r}, which is no number" for value in values if not isinstance(value, int | float)
+    ]
+
+
+def _body(body: str) -> list[str]:
+    faults = [] if re.search(r"^# \S", body, re.MULTILINE) else ["the text has no title ('# ...')"]
+    faults += [f"{match[0]!r} was not filled in" for match in PLACEHOLDER.finditer(body)]
+    return faults + [f"{match[0]!r} is a path of one machine" for match in _MACHINE_PATH.finditer(body)]
+
+
+def _links(front: Mapping[str, Any], body: str, files: Path | None) -> list[str]:
+    if files is None:
+        return []
+    targets = [target for target in _LINK.findall(body) if not re.match(r"[a-z]+:|#", target)]
+    outputs = [entry.get("output") or {} for entry in front.get("widget") or [] if isinstance(entry, dict)]
+    targets += [output["url"] for output in outputs if "url" in output]
+    return [f"{target!r} is linked, but is not there" for target in targets if not (files / target).exists()]

@@ -1,0 +1,101 @@
+"""Facts: counted from the weights themselves, read from results, bound to the weights that they describe."""
+
+import json
+
+import pytest
+import torch
+
+from pocket_diffusers import checkpoint
+from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
+from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
+from pocket_diffusers.model_cards.facts import (
+    count_weights,
+    gather_facts,
+    read_results,
+    read_training,
+    weights_digest,
+)
+from pocket_diffusers.model_cards.template import read_template
+
+
+def facts_of(world):
+    template = read_template(world.template)
+    return gather_facts(template, "snapgen-nano", world.weights, "me/snapgen", world.sources)
+
+
+def test_parameters_are_those_of_the_models():
+    folder = checkpoint("snapgen-nano")
+    counted = count_weights(folder)
+    for name, cls in (("unet", SnapGenUNet2DConditionModel), ("vae", AutoencoderSnapGen)):
+        with torch.device("meta"):
+            model = cls.from_config(json.loads((folder / name / "config.json").read_text()))
+        assert counted[name]["parameters"] == sum(tensor.numel() for tensor in model.parameters())
+        children = sum(
+            counted[name][child]["parameters"] for child, _ in model.named_children() if child in counted[name]
+        )
+        assert children <= counted[name]["parameters"]
+    assert counted["vae"]["decoder"]["parameters"] == sum(tensor.numel() for tensor in model.decoder.parameters())
+    assert counted["bytes"] == sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    assert counted["parameters"] == sum(counted[part]["parameters"] for part in ("unet", "vae", "text_encoder"))
+
+
+def test_rows_by_id_and_by_file(world):
+    facts = facts_of(world)
+    assert facts["named-right"] is facts["snapgen/named-right"]
+    assert (facts["named-right"]["low"], facts["named-right"]["high"]) == (0.75, 0.875)
+    assert facts["named-right"]["verdict"] == "missed" and facts["unet-parameters"]["verdict"] == "met"
+    assert facts["pipeline"] == {"name": "SnapGenPipeline", "task": "text-to-image"}
+    assert facts["weights"]["unet"]["conv"]["parameters"] == 4 * 3 * 2 + 1000
+
+
+def test_tables_show_every_row_once_and_say_what_is_missed(world):
+    tables = facts_of(world)["results"]
+    assert "The judge names" in tables["main"] and "**missed**" in tables["main"]
+    assert "0.8125 (0.75 to 0.875) share" in tables["main"] and "(n = 1,600)" in tables["main"]
+    assert "true pictures: 0.975, ratio 0.833" in tables["main"]
+    assert "378.96" in tables["paper"] and "≤ 380.14, met" in tables["paper"] and "379 |" in tables["paper"]
+    assert tables["nano"] == "Nothing was measured yet."
+
+
+def test_digest_follows_the_weights(world):
+    before = weights_digest(world.weights)
+    (world.weights / "README.md").write_text("other words")
+    assert weights_digest(world.weights) == before
+    world.set_weights(1.0)
+    assert weights_digest(world.weights) != before
+
+
+def test_training_record_is_bound_to_its_weights(world):
+    world.set_weights(1.0)
+    with pytest.raises(
+        ValueError, match=f'describes other weights.*"weights_sha256": "{weights_digest(world.weights)}"'
+    ):
+        facts_of(world)
+
+
+@pytest.mark.parametrize("key", ["part", "what", "data", "commands", "seed", "hardware", "time"])
+def test_training_record_must_say_all(world, key):
+    world.describe_training(**{key: None})
+    with pytest.raises(ValueError, match=rf"must say {key}"):
+        facts_of(world)
+
+
+def test_training_seed_may_be_zero(world):
+    world.describe_training(seed=0)
+    assert "| 0 |" in facts_of(world)["training"]["table"]
+    assert facts_of(world)["training"]["commands"] == "pocket train snapgen --stage base"
+
+
+def test_damaged_files_are_named(world):
+    path = world.sources.cards / "training" / "snapgen-nano.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="snapgen-nano.json is truncated or no JSON"):
+        read_training(path, "")
+    (world.sources.results / "snapgen.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="must hold a JSON list of rows"):
+        read_results(world.sources.results)
+    (world.weights / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"short")
+    with pytest.raises(ValueError, match="diffusion_pytorch_model.safetensors is truncated"):
+        count_weights(world.weights)
+    with pytest.raises(FileNotFoundError, match="no safetensors weights"):
+        count_weights(world.sources.cards)

@@ -1,0 +1,303 @@
+"""Publishing: what is put together loads elsewhere, and what is sent arrives, at a Hub on this machine."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import constants, parse_eval_result_entries
+
+from pocket_diffusers import checkpoint
+from pocket_diffusers.cli import main
+from pocket_diffusers.model_cards import publishing
+from pocket_diffusers.model_cards.publishing import Part, assemble_model, assemble_space, check_repo, publish, push
+from pocket_diffusers.model_cards.render import render_card
+
+REPO = "me/snapgen"
+
+
+class FakeHub(ThreadingHTTPServer):
+    """The few addresses of the Hub that an upload asks for; keeps files by (kind, repository)."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.files: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.created: list[dict] = []
+        self.tokens: set[str | None] = set()
+        self.refuse: int | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.tokens.add(self.headers.get("Authorization"))
+        if self.server.refuse:
+            return self.answer({"error": "no"}, self.server.refuse)
+        if self.path == "/api/validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
+        if self.path == "/api/repos/create":
+            return self.create(json.loads(body))
+        kind, repo, verb = re.fullmatch(r"/api/(model|space)s/(.+/.+)/(preupload|commit)/main", self.path).groups()
+        if verb == "preupload":
+            names = [file["path"] for file in json.loads(body)["files"]]
+            return self.answer(
+                {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+            )
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                assert value["encoding"] == "base64"
+                self.server.files[kind, repo][value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                del self.server.files[kind, repo][value["path"]]
+        self.answer({"commitUrl": f"{self.server.address}/{repo}/commit/1", "commitOid": "1", "success": True})
+
+    def do_GET(self) -> None:
+        found = re.match(r"/api/(model|space)s/([^/]+/[^/]+)/tree/main", self.path)
+        if found is None:
+            return self.answer({"error": f"no such address: {self.path}"}, 404)
+        names = self.server.files[found[1], found[2]]
+        self.answer([{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in names.items()])
+
+    def create(self, request: dict) -> None:
+        self.server.created.append(request)
+        kind, repo = request.get("type", "model"), f"{request['organization']}/{request['name']}"
+        self.server.files.setdefault((kind, repo), {})
+        prefix = "spaces/" if kind == "space" else ""
+        self.answer({"url": f"{self.server.address}/{prefix}{repo}", "name": repo})
+
+    def answer(self, content: dict | list, status: int = 200) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    server = FakeHub()
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Part]:
+    for name, content in {
+        "model/README.md": b"---\nlicense: mit\n---\n# x\n",
+        "model/unet/weights.safetensors": bytes(range(256)),
+        "model/.eval_results/snapgen.yaml": b"[]\n",
+        "space/app.py": b"print()\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    return [Part(tmp_path / "model", REPO, "model"), Part(tmp_path / "space", REPO, "space", "gradio")]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Sending
+
+
+def test_all_files_arrive(hub, parts):
+    addresses = push(parts)
+    assert addresses == [f"{hub.address}/me/snapgen", f"{hub.address}/spaces/me/snapgen"]
+    for part in parts:
+        assert hub.files[part.kind, REPO] == content(part.folder)
+    assert hub.created[1]["sdk"] == "gradio" and "private" not in str(hub.created)
+    assert hub.tokens == {"Bearer hf_secret"}
+
+
+def test_second_push_takes_old_samples_away_and_leaves_the_rest(hub, parts):
+    push(parts)
+    hub.files["model", REPO] |= {"samples/old.png": b"old", "notes.txt": b"the user's own"}
+    push(parts, private=True)
+    assert hub.files["model", REPO] == content(parts[0].folder) | {"notes.txt": b"the user's own"}
+    assert hub.created[-1].get("visibility") == "private" or hub.created[-1].get("private") is True
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "model 'me/snapgen' at http.* refused the token: log in again"),
+        (403, "may not be written with this token: it needs write access to 'me'"),
+        (400, "was not uploaded: the Hub answered 400, no"),
+    ],
+)
+def test_refusal_is_one_sentence(hub, parts, status, message):
+    hub.refuse = status
+    with pytest.raises(OSError, match=message) as error:
+        push(parts)
+    assert "\n" not in str(error.value)
+
+
+def test_nobody_answers(hub, parts, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match=r"cannot be reached: .*refused"):
+        push(parts)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="cannot be reached: HF_HUB_OFFLINE is set"):
+        push(parts)
+
+
+def test_without_a_token_nothing_is_even_put_together(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(publishing, "get_token", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["push", "snapgen", REPO]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "log in with `hf auth login` or set HF_TOKEN" in error and "--dry-run" in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "repo", ["snapgen", "me/../snapgen", "../snapgen", "me/snap..gen", "me/a/b", "/me/snapgen", "me/", "me/x y", ""]
+)
+def test_repo_must_be_an_id(repo):
+    with pytest.raises(ValueError, match=r"REPO is .*; it must be OWNER/NAME"):
+        check_repo(repo)
+    with pytest.raises(ValueError, match="REPO is"):
+        publish("snapgen", repo, dry_run=True)
+
+
+def test_private_space_is_refused_with_its_reason():
+    with pytest.raises(ValueError, match="--private needs --no-space"):
+        publish("snapgen", REPO, dry_run=True, private=True)
+
+
+# Putting together
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("push") / "model"
+    assemble_model("snapgen", REPO, folder)
+    return folder
+
+
+def test_model_repository_is_complete(model):
+    found = content(model)
+    original = content(checkpoint("snapgen-nano"))
+    kept = {name for name in original if name != "README.md" and not name.startswith("samples/")}
+    assert {name: found[name] for name in kept} == {name: original[name] for name in kept}
+    assert {"README.md", "LICENSE", "samples/sheet.png", "eval/snapgen.json", "pipeline_snapgen.py"} <= found.keys()
+    assert found["README.md"].decode() == render_card("snapgen-nano", REPO)
+    contract = json.loads(found["export/contract.json"])
+    assert contract["slug"] == "snapgen" and {"unet", "vae_decoder"} <= {
+        part["name"] for part in contract["components"]
+    }
+    entries = parse_eval_result_entries(yaml.safe_load(found[".eval_results/snapgen.yaml"]))
+    rows = {row["id"]: row["measured"] for row in json.loads(found["eval/snapgen.json"])}
+    assert entries and all(rows[entry.task_id] == entry.value for entry in entries)
+
+
+def test_plain_diffusers_loads_and_draws(model, tmp_path):
+    code = """
+import sys
+import torch
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
+picture = pipeline("a red cube", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+picture.save("cube.png")
+print(type(pipeline).__module__)
+"""
+    run = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip().endswith("pocket_diffusers.pipelines.pipeline_snapgen")
+    assert (tmp_path / "cube.png").stat().st_size > 500
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Space to publish, and a wheel that is quickly made."""
+    source = tmp_path / "spaces" / "snapgen"
+    (source / "static").mkdir(parents=True)
+    (source / "static" / "index.html").touch()
+    (source / "app.py").write_text("import gradio\n")
+    (source / "requirements.txt").write_text("# ours\npocket-diffusers[demo]\npillow\n")
+    (source / "README.md").write_text(
+        "---\ntitle: S\nemoji: x\ncolorFrom: red\ncolorTo: blue\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n"
+        'license: apache-2.0\n---\n# S\n\n`Client("OWNER/NAME")`\n'
+    )
+
+    def build_wheel(folder: Path) -> Path:
+        (folder / "pocket_diffusers-1.2.3-py3-none-any.whl").touch()
+        return folder / "pocket_diffusers-1.2.3-py3-none-any.whl"
+
+    monkeypatch.setattr(publishing, "_SPACES", source.parent)
+    monkeypatch.setattr(publishing, "build_wheel", build_wheel)
+    return source
+
+
+def test_space_names_its_wheel_and_its_model(space, tmp_path):
+    assemble_space("snapgen", REPO, tmp_path / "out")
+    found = content(tmp_path / "out")
+    assert found.keys() == {"app.py", "README.md", "requirements.txt", "pocket_diffusers-1.2.3-py3-none-any.whl"}
+    lines = found["requirements.txt"].decode().splitlines()
+    wheel = f"{constants.ENDPOINT}/spaces/me/snapgen/resolve/main/pocket_diffusers-1.2.3-py3-none-any.whl"
+    assert lines == ["# ours", f"pocket-diffusers[demo] @ {wheel}", "pillow"]
+    front = yaml.safe_load(found["README.md"].decode().split("---")[1])
+    assert front["models"] == [REPO] and 'Client("me/snapgen")' in found["README.md"].decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("requirements.txt", "torch\n", "must ask for pocket-diffusers in one line"),
+        ("README.md", "---\ntitle: S\n---\n# S\n", "sdk is missing from the front matter"),
+    ],
+)
+def test_faulty_space(space, tmp_path, name, text, message):
+    (space / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        assemble_space("snapgen", REPO, tmp_path / "out")
+
+
+def test_method_without_a_space(space, tmp_path):
+    with pytest.raises(FileNotFoundError, match="ascan has no Space"):
+        assemble_space("ascan", REPO, tmp_path / "out")
+
+
+def test_links_and_climbing_names_are_refused(tmp_path):
+    (tmp_path / "a..b").touch()
+    with pytest.raises(ValueError, match=r"'a\.\.b' must not be uploaded"):
+        publishing._refuse_odd_names(tmp_path)
+    (tmp_path / "a..b").unlink()
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="'link' must not be uploaded"):
+        publishing._refuse_odd_names(tmp_path)
+
+
+def test_failed_dry_run_leaves_nothing(monkeypatch, tmp_path):
+    def fail(slug: str, repo: str, folder: Path, sources: object) -> None:
+        folder.mkdir()
+        raise ValueError("the card names 0.9, which nobody measured.")
+
+    monkeypatch.setattr(publishing, "assemble_model", fail)
+    with pytest.raises(ValueError, match="nobody measured"):
+        publish("snapgen", REPO, tmp_path / "out", dry_run=True)
+    assert not list(tmp_path.iterdir())

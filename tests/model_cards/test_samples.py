@@ -1,0 +1,74 @@
+"""Samples: planned by the template, bound to the weights that drew them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pocket_diffusers.model_cards.samples import SamplePlan, draw_samples, sample_plan, stale_samples
+from pocket_diffusers.model_cards.template import read_template
+
+
+@pytest.fixture
+def plan(world):
+    return sample_plan(read_template(world.template))
+
+
+def test_plan(world, plan):
+    assert plan == SamplePlan(("a red cube", "a green cone"), {"guidance_scale": 7.0, "seed": 0})
+    world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", "")
+    assert sample_plan(read_template(world.template)) is None
+
+
+def test_samples_need_prompts(world):
+    world.edit_template("  - text: a green cone\n", "  - src: picture.png\n")
+    with pytest.raises(ValueError, match="samples need 'widget' entries with a text each"):
+        sample_plan(read_template(world.template))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"weights_sha256": "0"}, "drawn by other weights"),
+        ({"prompts": ["a red cube"]}, "other prompts or arguments"),
+        ({"arguments": {"guidance_scale": 4.0, "seed": 0}}, "other prompts or arguments"),
+    ],
+)
+def test_stale(world, plan, changes, reason):
+    folder = world.weights / "samples"
+    assert "has no sample pictures" in stale_samples(plan, world.weights, folder)
+    world.put_samples()
+    assert stale_samples(plan, world.weights, folder) is None
+    world.put_samples(**changes)
+    assert reason in stale_samples(plan, world.weights, folder)
+
+
+def test_lost_picture(world, plan):
+    world.put_samples()
+    (world.weights / "samples" / "01.png").unlink()
+    assert "01.png is missing" in stale_samples(plan, world.weights, world.weights / "samples")
+
+
+class Drawing:
+    """A pipeline that paints each picture in the shade of its seed."""
+
+    num_timesteps = 1
+
+    def __call__(self, prompt, generator, **options):
+        assert options["guidance_scale"] == 7.0
+        self.images = [Image.new("RGB", (8, 8), (one.initial_seed(),) * 3) for one in generator]
+        return self
+
+
+def test_draw(world, plan, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("pocket_diffusers.pipelines.generation.load_pipeline", lambda slug, model: Drawing())
+    folder = tmp_path / "samples"
+    draw_samples("snapgen", plan, world.weights, folder)
+    assert stale_samples(plan, world.weights, folder) is None
+    assert [Image.open(folder / name).getpixel((0, 0)) for name in plan.files] == [(0, 0, 0), (1, 1, 1)]
+    assert json.loads((folder / "run.json").read_text())["inputs"]["seeds"] == [0, 1]
+    draw_samples("snapgen", plan, world.weights, folder)
+    (folder / "run.json").unlink()
+    with pytest.raises(FileExistsError, match="no earlier result"):
+        draw_samples("snapgen", plan, world.weights, folder)
