@@ -1,0 +1,319 @@
+"""What every Space shares: its look, the frame of the page, settings, examples, words for errors, files and serving."""
+
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from random import SystemRandom
+from time import perf_counter
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pocket_diffusers import __version__
+from pocket_diffusers.pipelines import METHODS
+
+QUEUE = 32
+"""Requests that wait at most; the next one is told that the Space is busy."""
+KEPT_RESULTS = 64
+"""Results whose files stay on the disk; gradio keeps its own copies of them for an hour."""
+LONGEST_PROMPT = 500
+"""Characters; longer than what a text encoder of a nano model reads."""
+LARGEST_SEED = 2**31 - 1
+
+SYSTEM_FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
+THEME = gr.themes.Base(
+    primary_hue="teal",
+    secondary_hue="teal",
+    neutral_hue="slate",
+    radius_size="lg",
+    font=SYSTEM_FONTS,
+    font_mono=("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"),
+).set(
+    body_background_fill="*neutral_50",
+    body_background_fill_dark="*neutral_950",
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
+    block_background_fill="white",
+    block_background_fill_dark="*neutral_900",
+    block_border_color="*neutral_200",
+    block_border_color_dark="*neutral_700",
+    block_label_background_fill="white",
+    block_label_background_fill_dark="*neutral_900",
+    block_label_text_color="*neutral_700",
+    block_label_text_color_dark="*neutral_200",
+    block_title_text_color="*neutral_700",
+    block_title_text_color_dark="*neutral_200",
+    block_title_text_weight="600",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_400",
+    input_background_fill="*neutral_50",
+    input_background_fill_dark="*neutral_800",
+    input_border_width="1px",
+    input_border_color="*neutral_300",
+    input_border_color_dark="*neutral_600",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_600",
+    button_primary_text_color="white",
+    button_primary_text_color_dark="white",
+)
+CSS = """
+.gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+.prose:has(> .pocket-header) { padding: 8px 0 0 !important; }
+.pocket-header { display: flex; gap: 14px; align-items: center; }
+.pocket-header svg { flex: none; width: 46px; height: 46px; margin-left: -10px; color: var(--primary-700) !important; }
+.dark .pocket-header svg { color: var(--primary-300) !important; }
+.pocket-header svg * { color: inherit !important; }
+.pocket-header h1 { font-size: 1.7rem; line-height: 1.15; margin: 0; font-weight: 700; }
+.pocket-header p { margin: 4px 0 0; color: var(--body-text-color-subdued); line-height: 1.4; }
+.pocket-footer p { font-size: .85rem; color: var(--body-text-color-subdued); }
+.pocket-desk { display: grid !important; gap: 16px; align-items: start;
+  grid-template: "ask show" auto "settings show" 1fr / minmax(0, 5fr) minmax(0, 6fr); }
+.pocket-desk > .pocket-ask { grid-area: ask; }
+.pocket-desk > .pocket-show { grid-area: show; }
+.pocket-desk > .pocket-settings { grid-area: settings; }
+.pocket-timing { min-height: 1.6em; padding: 0 2px; }
+.pocket-pictures { min-height: 240px; }
+.pocket-pictures .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 8px !important; }
+.pocket-files:not(:has(a)), .pocket-files .label-clear-button { display: none !important; }
+@media (max-width: 720px) {
+  .gradio-container > main { padding: 12px !important; }
+  .pocket-header h1 { font-size: 1.4rem; }
+  .pocket-pictures { min-height: 175px; }
+  .pocket-desk { grid-template: "ask" auto "show" auto "settings" auto / minmax(0, 1fr); }
+}
+"""
+MARK = """<svg viewBox="0 0 48 48" fill="none" stroke="currentColor" stroke-width="3" aria-hidden="true">
+<rect x="11" y="3" width="26" height="42" rx="7"/><path d="M20 9.5h8" stroke-linecap="round"/>
+<circle cx="24" cy="22" r="6.5" fill="currentColor" stroke="none"/>
+<path d="M16 37l5-7 4 5 3-4 4 6z" fill="currentColor" stroke="none"/></svg>"""
+REIMPLEMENTATION = (
+    "Re-implementation, weights trained on PocketWorld, a small computer-drawn world of coloured shapes. "
+    "The model runs in this app itself: no other service sees what you type."
+)
+
+
+@contextmanager
+def page(title: str, tagline: str, note: str = REIMPLEMENTATION) -> Iterator[gr.Blocks]:
+    """The frame of a Space: header above, footer below, the queue's limits; `section`s stand between.
+
+    Args:
+        title: the method's name.
+        tagline: what it does, in one sentence.
+        note: what a visitor must know; Markdown.
+    """
+    words = f"<div><h1>{escape(title)}</h1><p>{escape(tagline)}</p></div>"
+    with gr.Blocks(title=f"{title} · Pocket Diffusers", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+        gr.HTML(f'<header class="pocket-header">{MARK}{words}</header>', padding=False)
+        with gr.Row(elem_classes="pocket-desk", equal_height=False):
+            yield demo
+        gr.Markdown(f"{note}\n\nPocket Diffusers {__version__} · Apache-2.0", elem_classes="pocket-footer")
+    demo.queue(max_size=QUEUE, default_concurrency_limit=1)
+
+
+def section(name: str) -> gr.Column:
+    """One of the three parts of a page: "ask", "show" and "settings". On a phone they stand in this order; where there
+    is room, what is shown stands beside the others."""
+    return gr.Column(min_width=0, elem_classes=f"pocket-{name}")
+
+
+def prompt_row(label: str, placeholder: str, button: str) -> tuple[gr.Textbox, gr.Button]:
+    """A text field and the button that starts; Enter starts too where the app listens to `submit`."""
+    prompt = gr.Textbox(label=label, placeholder=placeholder, lines=2, max_lines=4, max_length=LONGEST_PROMPT)
+    return prompt, gr.Button(button, variant="primary", size="lg")
+
+
+def seed_row() -> tuple[gr.Number, gr.Checkbox]:
+    """A seed and whether to draw a new one each time; `chosen_seed` reads them."""
+    fresh = gr.Checkbox(True, label="New seed each time")
+    return gr.Number(0, label="Seed", info="The same seed gives the same result.", precision=0), fresh
+
+
+def setting(label: str, low: float, high: float, value: float, step: float = 1, info: str | None = None) -> gr.Slider:
+    """A slider whose complaint about a value out of range names it: requests by API are not held to its ends.
+
+    It is no class of its own, since gradio writes a file beside the module of each class of components.
+    """
+    slider = gr.Slider(low, high, value, step=step, label=label, info=info)
+    read = slider.preprocess
+
+    def preprocess(payload: float) -> float:
+        if not low <= payload <= high:
+            raise gr.Error(f"{label} must be from {low:g} to {high:g}, not {payload:g}.", print_exception=False)
+        return read(payload)
+
+    slider.preprocess = preprocess
+    return slider
+
+
+def chosen_seed(seed: float | None, fresh: bool) -> int:
+    """The seed to use: a random one of at most six digits if `fresh`, else `seed`.
+
+    Raises:
+        ValueError: for a seed that is missing or not from 0 to `LARGEST_SEED`.
+    """
+    if fresh:
+        return SystemRandom().randrange(1_000_000)
+    if seed is None or not 0 <= seed <= LARGEST_SEED:
+        given = "nothing" if seed is None else f"{seed:g}"
+        raise ValueError(f"Seed must be a whole number from 0 to {LARGEST_SEED}, not {given}.")
+    return int(seed)
+
+
+def check_prompt(text: str | None, name: str = "Prompt") -> str:
+    """The text without blanks around it.
+
+    Raises:
+        ValueError: when it is longer than `LONGEST_PROMPT` characters, which requests by API may be.
+    """
+    text = (text or "").strip()
+    if len(text) > LONGEST_PROMPT:
+        raise ValueError(f"{name} has {len(text)} characters: at most {LONGEST_PROMPT} are allowed.")
+    return text
+
+
+def example_prompts(prompts: Sequence[str], prompt: gr.Textbox) -> gr.Examples:
+    """Prompts to click; `.load_input_event.then(...)` of the result starts the work at once."""
+    return gr.Examples([[text] for text in prompts], inputs=[prompt], label="Try one of these", examples_per_page=20)
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Shows what the package complains about as a message on the page; as a decorator, of a whole function."""
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        sentence = " ".join(str(error).split())
+        raise gr.Error(sentence[:1].upper() + sentence[1:], print_exception=False) from error
+
+
+class Stopwatch:
+    """Seconds since it was made, and the line that tells them."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+
+    def line(self, count: int, noun: str, details: str) -> str:
+        """Such as "**2 pictures** in **0.8 s** · 28 steps · seeds 5 to 6"."""
+        plural = "" if count == 1 else "s"
+        return f"**{count} {noun}{plural}** in **{perf_counter() - self._start:.1f} s** · {details}"
+
+
+def keep_pictures(pictures: Sequence[tuple[Image.Image, str]], facts: Sequence[dict[str, Any]]) -> list[str]:
+    """Writes pictures as PNG files for gallery and download, each with the facts that made it in its text chunks.
+
+    Args:
+        pictures: pictures with the words that their file names are made of.
+        facts: for each picture, such as prompt and seed.
+
+    Returns:
+        Paths. The newest `KEPT_RESULTS` results stay; older ones are removed.
+    """
+    folder = _fresh_folder()
+    paths = []
+    for (picture, words), known in zip(pictures, facts, strict=True):
+        text = PngInfo()
+        for key, value in known.items():
+            text.add_itxt(key, str(value))
+        path = folder / f"{_file_words(words)}.png"
+        picture.save(path, pnginfo=text)
+        paths.append(str(path))
+    return paths
+
+
+def serve(demo: gr.Blocks, port: int | None = None, share: bool = False, wait: bool = True) -> str:
+    """Starts the Space and returns its address; with `wait`, only after Ctrl-C.
+
+    Args:
+        demo: what `build` of a Space's app made.
+        port: where to listen; None is GRADIO_SERVER_PORT or the first free one from 7860.
+        share: also open a public link through gradio's servers.
+        wait: print the address and go on until Ctrl-C.
+
+    Raises:
+        OSError: when the port cannot be used.
+    """
+    options = {"server_port": port, "share": share, "quiet": True, "prevent_thread_lock": True}
+    # Gradio would render pages through node where it finds it, which takes longer to start and fails offline.
+    app, local, public = demo.launch(
+        **options, theme=THEME, css=CSS, footer_links=["api", "gradio", "settings"], ssr_mode=False, max_threads=8
+    )
+    address = public or local
+    if wait:
+        print(f"Open {address} in a browser; Ctrl-C stops it.", flush=True)
+        demo.block_thread()
+    return address
+
+
+def open_space(slug: str, model: str | None = None, port: int | None = None, share: bool = False) -> None:
+    """`pocket demo`: serves the Space of a method until Ctrl-C.
+
+    Args:
+        slug: a key of `METHODS`; its app is `spaces/<slug>/app.py` with a function `build(model) -> gr.Blocks`.
+        model: weights as `load_pipeline` takes them; None takes the package's own.
+        port: as in `serve`.
+        share: as in `serve`.
+
+    Raises:
+        ValueError: for an unknown method or name of weights.
+        OSError: when the weights cannot be read or the port cannot be used.
+    """
+    if port is not None:
+        _check_free(port)
+    serve(space_app(slug).build(model), port, share)
+
+
+def space_app(slug: str) -> Any:
+    """Imports `spaces/<slug>/app.py`.
+
+    Raises:
+        ValueError: for a method that has none.
+    """
+    if slug not in METHODS or not (Path(__file__).parent / slug / "app.py").is_file():
+        known = [name for name in METHODS if (Path(__file__).parent / name / "app.py").is_file()]
+        raise ValueError(f"no Space for the method {slug!r}: use one of {', '.join(known)}.")
+    return import_module(f"pocket_diffusers.spaces.{slug}.app")
+
+
+def step_progress(progress: gr.Progress, label: str) -> Callable[[float], None]:
+    """Turns parts of the work, each in (0, 1], into gradio's bar."""
+    done = 0.0
+
+    def advance(part: float) -> None:
+        nonlocal done
+        done = min(1.0, done + part)
+        progress(done, desc=label)
+
+    progress(0.0, desc=label)
+    return advance
+
+
+def _fresh_folder() -> Path:
+    root = Path(tempfile.gettempdir()) / "pocket-diffusers-space"
+    root.mkdir(exist_ok=True)
+    for old in sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime)[: -KEPT_RESULTS + 1]:
+        shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=root))
+
+
+def _file_words(words: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:64] or "picture"
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OSError(f"port {port} cannot be used ({reason}): choose another with --port.") from error

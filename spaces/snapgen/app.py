@@ -1,0 +1,90 @@
+"""The Space of SnapGen: a prompt in, pictures out."""
+
+import gradio as gr
+
+from pocket_diffusers.pipelines.generation import ImageRequest, generate_images, load_pipeline, silence_libraries
+from pocket_diffusers.spaces import look
+
+EXAMPLES = (
+    "a red cube",
+    "a photo of a blue sphere",
+    "two yellow spheres",
+    "a green cone",
+    "a black torus and a white cube",
+    "a pink sphere left of a brown cone",
+)
+
+
+def build(model: str | None = None) -> gr.Blocks:
+    """The page, with the pipeline loaded.
+
+    Args:
+        model: weights as `load_pipeline` takes them; None takes the package's own `snapgen-nano`.
+
+    Raises:
+        ValueError: for an unknown name of weights.
+        OSError: when the weights cannot be read.
+    """
+    silence_libraries()
+    pipeline = load_pipeline("snapgen", model)
+
+    @look.friendly_errors()
+    def generate(
+        prompt: str,
+        negative_prompt: str = "",
+        steps: int = 28,
+        guidance: float = 7.0,
+        num_images: int = 2,
+        seed: int = 0,
+        new_seed: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
+    ) -> tuple[list[tuple[str, str]], str, list[str], int]:
+        """Pictures with their captions, a line on the time they took, the same pictures as files, the first seed."""
+        watch = look.Stopwatch()
+        seed = look.chosen_seed(seed, new_seed)
+        text, negative = look.check_prompt(prompt), look.check_prompt(negative_prompt, "Negative prompt")
+        request = ImageRequest((text,), negative or None, int(steps), guidance, int(num_images), seed=seed)
+        pictures = list(generate_images(pipeline, request, look.step_progress(progress, "Drawing")))
+        settings = {"prompt": text, "negative_prompt": negative, "steps": int(steps), "guidance": guidance}
+        files = look.keep_pictures(
+            [(picture.image, f"{picture.seed} {text}") for picture in pictures],
+            [{**settings, "seed": picture.seed} for picture in pictures],
+        )
+        captions = [f"seed {picture.seed}" for picture in pictures]
+        line = watch.line(len(pictures), "picture", f"{int(steps)} steps · guidance {guidance:g}")
+        return list(zip(files, captions, strict=True)), line, files, seed
+
+    with look.page("SnapGen", "Text to picture with a model small enough for a phone.") as demo:
+        with look.section("ask"):
+            prompt, button = look.prompt_row("Prompt", "a red cube left of a blue sphere", "Draw")
+            examples = look.example_prompts(EXAMPLES, prompt)
+        with look.section("show"):
+            gallery = gr.Gallery(
+                label="Pictures", show_label=False, format="png", columns=2, object_fit="contain", interactive=False,
+                buttons=["download", "fullscreen"], elem_classes="pocket-pictures",
+            )  # fmt: skip
+            timing = gr.Markdown(elem_classes="pocket-timing")
+            files = gr.File(label="PNG files", file_count="multiple", interactive=False, elem_classes="pocket-files")
+        with look.section("settings"), gr.Accordion("Settings", open=False):
+            negative = gr.Textbox(
+                "", label="Negative prompt", info="What should not be seen.", max_length=look.LONGEST_PROMPT
+            )
+            count = look.setting("Pictures", 1, 4, 2)
+            steps = look.setting("Steps", 1, 50, 28, info="More is slower and finer.")
+            guidance = look.setting("Guidance", 1, 15, 7, 0.5, info="How strictly to follow the prompt; 1 is off.")
+            seed, fresh = look.seed_row()
+        work = {
+            "fn": generate,
+            "inputs": [prompt, negative, steps, guidance, count, seed, fresh],
+            "outputs": [gallery, timing, files, seed],
+            "concurrency_id": "model",
+            "show_progress_on": gallery,
+            "scroll_to_output": True,
+        }
+        gr.on([button.click, prompt.submit], **work, api_name="generate")
+        examples.load_input_event.then(**work, api_visibility="private")
+    return demo
+
+
+if __name__ == "__main__":
+    look.serve(build())

@@ -1,0 +1,4 @@
+import { serve } from "./background.js";
+import { SnapGen } from "./snapgen.js";
+
+serve(SnapGen);

@@ -1,0 +1,84 @@
+"""What all Spaces share, and `pocket demo`."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pocket_diffusers.cli import main
+from pocket_diffusers.pipelines import METHODS
+
+pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+
+SPACES = Path(__file__).resolve().parents[2] / "spaces"
+
+
+def test_importing_the_look_writes_nothing_beside_it():
+    import pocket_diffusers.spaces.look as look  # gradio writes a .pyi for each class of components
+
+    assert not list(Path(look.__file__).parent.rglob("*.pyi"))
+
+
+def test_spaces_is_no_package_of_its_own():
+    assert not (SPACES / "__init__.py").exists(), "it would hide the library of that name"
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_every_method_has_a_space(slug):
+    from pocket_diffusers.spaces.look import space_app
+
+    assert callable(space_app(slug).build)
+    front_matter = (SPACES / slug / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+    for line in ("sdk: gradio", "app_file: app.py", "license: apache-2.0"):
+        assert line in front_matter
+    pinned = re.search(r"sdk_version: (\S+)", front_matter).group(1)
+    assert f"gradio=={pinned}\n" in (SPACES.parent / "constraints.txt").read_text(encoding="utf-8")
+    assert len(re.search(r"short_description: (.*)", front_matter).group(1)) <= 60, "the Hub cuts it"
+    lines = (SPACES / slug / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("pocket-diffusers")] == ["pocket-diffusers[demo]"]
+
+
+def test_unknown_method_and_taken_port(capsys):
+    assert main(["demo", "snapgn"]) == 2
+    assert "nearest: 'snapgen'" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["demo", "snapgen", "--port", str(port)]) == 2
+    sentence = f"Error: port {port} cannot be used (address already in use): choose another with --port.\n"
+    assert capsys.readouterr().err == sentence
+
+
+def test_weights_that_are_not_there(capsys, tmp_path):
+    assert main(["demo", "snapgen", "--model", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_old_results_are_removed(monkeypatch, tmp_path):
+    from PIL import Image
+
+    from pocket_diffusers.spaces import look
+
+    monkeypatch.setattr(look.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(look, "KEPT_RESULTS", 3)
+    pictures = [(Image.new("RGB", (2, 2)), "Ein Würfel / rot")]
+    made = [look.keep_pictures(pictures, [{"seed": number}]) for number in range(5)]
+    assert len(list((tmp_path / "pocket-diffusers-space").iterdir())) == 3
+    assert Path(made[-1][0]).name == "ein-w-rfel-rot.png" and Image.open(made[-1][0]).text == {"seed": "4"}
+
+
+def test_demo_serves_until_it_is_stopped():
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pocket_diffusers.cli", "demo", "snapgen"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path.home()) as process:
+        try:
+            address = next(filter(None, (re.search(r"Open (http\S+)", line) for line in process.stdout))).group(1)
+            assert "SnapGen" in urllib.request.urlopen(address).read().decode()
+        finally:
+            process.terminate()
