@@ -109,6 +109,13 @@ def generate(
     width: Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own size if left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures.")] = 0,
     output: Output = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="onnx|executorch",
+            help="Run an exported bundle, named by --model; without it SLUG-nano is exported first, to outputs/.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
 ) -> None:
     """Make pictures from text with a trained model.
@@ -124,15 +131,17 @@ def generate(
     _check_known("method", slug, METHODS)
     prompts = tuple(_read_prompts(prompt or [], prompts_file))
     output = output or Path("outputs") / f"generate-{slug}"
+    from .pipelines.export.quiet import quiet
     from .pipelines.result_folder import result_folder
 
     with result_folder(output, overwrite) as folder, _Progress(f"{slug}: loading", len(prompts)) as progress:
-        from .pipelines.generation import ImageRequest, generate_into, silence_libraries
+        with quiet():
+            from .pipelines.generation import ImageRequest, generate_into, silence_libraries
 
         silence_libraries()
         request = ImageRequest(prompts, negative_prompt, steps, guidance, num_images, height, width, seed)
         progress.say(f"{slug}: drawing")
-        pictures = generate_into(folder, slug, request, model, progress.advance)
+        pictures = generate_into(folder, slug, request, model, progress.advance, runtime)
     count = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"
     print(f"Made {count} in {progress.seconds:.1f} s, loading included: look at {output / 'sheet.png'}")
 
@@ -191,13 +200,19 @@ def train(
 def card(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A method, or weights such as snapgen-nano; none with --check means all."),
+        typer.Argument(
+            metavar="[NAME]", help="A method, or weights such as snapgen-nano; none with --check means all."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the card to this file, and the samples it shows to samples/ beside."),
+        typer.Option(
+            "--output", "-o", help="Write the card to this file, and the samples it shows to samples/ beside."
+        ),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check what is there; exit status 1 if it is stale.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check what is there; exit status 1 if it is stale.")
+    ] = False,
     readme: Annotated[
         Path | None, typer.Option(help="Renew the table of methods between its two markers in this file.")
     ] = None,
@@ -213,28 +228,28 @@ def card(
         pocket card snapgen --output cards/README.md
         pocket card --check
     """
-    from .model_cards.render import cards_of, check_card, render_card, write_card
-
-    if name is None and readme is None and not check:
-        raise ValueError("there is nothing to render: name a method, such as `pocket card snapgen`.")
     if check:
-        from .model_cards.method_table import check_method_table
+        from .model_cards.freshness import find_stale
 
-        names = cards_of(name) if name is not None or readme is None else []
-        problems = [problem for weights in names for problem in check_card(weights)]
-        problems += check_method_table(readme) if readme is not None else []
+        problems = find_stale(name, readme)
         for problem in problems:
             print(problem, file=sys.stderr)
         if problems:
             raise typer.Exit(1)
-        print(f"Checked {', '.join([*names, *([str(readme)] if readme else [])])}: every number is a measured one.")
+        print("Nothing is stale, and every number is a measured one.")
         return
-    if readme is not None:
-        from .model_cards.method_table import write_method_table
+    if name is None and readme is None:
+        raise ValueError("there is nothing to render: name a method, such as `pocket card snapgen`.")
+    from .model_cards.method_table import write_method_table
+    from .model_cards.render import cards_of, render_card, write_card
 
+    if readme is not None:
         write_method_table(readme)
         print(f"Renewed the table of methods in {readme}")
     if name is not None and output is not None:
+        from .pipelines.generation import silence_libraries
+
+        silence_libraries()
         write_card(cards_of(name)[0], output)
         print(f"Wrote {output}")
     elif name is not None:
@@ -245,13 +260,17 @@ def card(
 def push(
     slug: Slug,
     repo: Annotated[str, typer.Argument(metavar="REPO", help="Where to: OWNER/NAME on the Hub.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only put everything into --output; send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only put everything into --output; send nothing.")
+    ] = False,
     output: Output = None,
     space: Annotated[bool, typer.Option(help="Also make the Space, with the wheel of this package beside it.")] = True,
     static: Annotated[
         bool, typer.Option(help="Also make the page that runs in the browser, as Space REPO-static; needs npm.")
     ] = False,
-    private: Annotated[bool, typer.Option("--private", help="Make new repositories private; needs --no-space.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make new repositories private; needs --no-space.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
 ) -> None:
     """Publish a method on the Hugging Face Hub: weights, card, contract, results and samples, and its Space.
@@ -266,10 +285,123 @@ def push(
     """
     _check_known("method", slug, METHODS)
     from .model_cards.publishing import publish
+    from .pipelines.generation import silence_libraries
 
+    silence_libraries()
     addresses = publish(slug, repo, output, dry_run, space, static, private, overwrite, say=_say)
     for address in addresses:
         print(address)
+
+
+@app.command()
+def export(
+    slug: Slug,
+    to: Annotated[str, typer.Option(metavar="BACK_END", help="onnx, executorch or coreml.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH_OR_ID",
+            help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out.",
+        ),
+    ] = None,
+    output: Output = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
+) -> None:
+    """Turn a trained model into files that an app runs without PyTorch.
+
+    Writes one file a network, each compared with the original and measured, a contract of their tensors, and a
+    README.md for the app's developer. Without --output they go to outputs/export-SLUG-BACK_END-PRECISION. Run them
+    with `pocket generate SLUG --runtime BACK_END --model FOLDER`.
+
+    Examples:
+
+        pocket export snapgen --to onnx
+        pocket export snapgen --to executorch --precision int8 --model runs/mine -o mine-int8
+    """
+    _check_known("method", slug, METHODS)
+    from .pipelines.export.back_ends import back_end_module
+
+    back_end_module(to, precision)
+    from .pipelines.export.quiet import quiet
+
+    with _Progress(f"{slug}: loading", 1) as progress:
+        with quiet():  # torchao, which executorch brings, talks while it is imported
+            from .pipelines.export.export_bundle import export_pipeline
+            from .pipelines.generation import silence_libraries
+
+        silence_libraries()
+        bundle = export_pipeline(
+            slug, model, to, precision, output, overwrite, lambda step: progress.say(f"{slug}: {step}")
+        )
+    print(f"Exported in {progress.seconds:.0f} s ({_megabytes(bundle)}): {bundle / 'README.md'} says how to call it")
+
+
+@app.command()
+def demo(
+    slug: Slug,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Where to listen; the first free one from 7860 if left out.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH_OR_ID",
+            help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out.",
+        ),
+    ] = None,
+    share: Annotated[bool, typer.Option("--share", help="Also open a public link through gradio's servers.")] = False,
+) -> None:
+    """Open a page in the browser where you can try a method.
+
+    It runs on this machine until Ctrl-C. Nothing is sent anywhere unless --share is given.
+
+    Examples:
+
+        pocket demo snapgen
+        pocket demo snapgen --port 8000 --model ./my-snapgen
+    """
+    _check_known("method", slug, METHODS)
+    from .spaces.look import open_space
+
+    open_space(slug, model, port, share)
+
+
+@app.command("eval")
+def measure(
+    slug: Slug,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Measure only this; repeat it for several.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Measure what is claimed of a method, beside rivals in the same run.
+
+    Writes SLUG.json with a row for each claim, pictures, and the record of every timed contender, to --output
+    (outputs/eval-SLUG without it). Without --only everything is measured, which can take an hour and needs about
+    16 GB of memory: leave the machine alone meanwhile. Stop with Ctrl-C and run the same command again: it goes on
+    with the calls that are missing. Exit status 1 says that a target is missed, 2 that something could not be measured.
+
+    Examples:
+
+        pocket eval snapgen --only parameters --only operations
+        pocket eval snapgen
+    """
+    _check_known("method", slug, METHODS)
+    benchmark = import_module(f".eval.benchmark_{slug}", __package__)
+    for name in only or []:
+        _check_known("measurement", name, benchmark.MEASUREMENTS)
+    from .eval.benchmark import failures
+    from .eval.results import rows_table
+
+    output = output or Path("outputs") / f"eval-{slug}"
+    rows = benchmark.run(only, output)
+    Console().print(rows_table(rows))
+    for failure in failures(output, slug):
+        print(f"Error: {failure}", file=sys.stderr)
+    print(f"The rows are in {output / f'{slug}.json'}")
+    if any(row.passed is False for row in rows):
+        raise typer.Exit(1)
 
 
 class _Progress:

@@ -3,8 +3,8 @@
 import logging
 
 # torchao, which executorch brings, says which of its CUDA kernels this machine lacks; torch and diffusers say how old
-# the ways are in which torchao registers itself.
-_LOGGERS = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao")
+# the ways are in which torchao registers itself; diffusers, that this package adds a command to optimum's.
+_LOGGERS = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao", "diffusers.utils.import_utils")
 
 
 def silence_imports() -> None:

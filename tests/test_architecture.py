@@ -55,9 +55,18 @@ EVERY_METHOD_HAS = {
     "pipeline": "pipelines/pipeline_{slug}*.py",
     "recipe": "training/recipe_{slug}.py",
     "trained nano weights": "hub_models/checkpoints/{slug}-nano*/model_index.json",
+    "export contract": "pipelines/export/contract_{slug}.py",
+    "benchmark": "eval/benchmark_{slug}.py",
+    "results": "eval/results/{slug}.json",
+    "card": "model_cards/{slug}.md",
+    "training record": "model_cards/training/{slug}-nano*.json",
+    "Space": "spaces/{slug}/app.py",
+    "Space's card": "spaces/{slug}/README.md",
+    "Space's requirements": "spaces/{slug}/requirements.txt",
     "model test": "tests/hub_models/test_*_{slug}.py",
     "pipeline test": "tests/pipelines/test_pipeline_{slug}*.py",
 }
+REGISTERED = "pipelines/export/optimum_register"  # installed as optimum.commands.register
 ENCODERS = {"clip-nano", "clip-nano-judge"}
 MAX_REPOSITORY_BYTES = 8_000_000
 
@@ -85,13 +94,17 @@ def files(*suffixes: str, under: str = ".") -> Iterator[Path]:
                 yield (Path(folder) / name).relative_to(ROOT)
 
 
+SCRIPTS = ("tests/", "spaces/", "hub_models/checkpoints/", "eval/metrics/", f"{REGISTERED}/")
+"""Code that others load: it is no part of the package, and imports that absolutely."""
+
+
 def code_files() -> list[Path]:
-    """Python files of the package; the shims inside checkpoints are data, and spaces are no part of it."""
+    """Python files of the package."""
     return [path for path in files(".py") if is_package_code(path)]
 
 
 def is_package_code(path: Path) -> bool:
-    return path.parts[0] not in ("tests", "spaces") and "checkpoints" not in path.parts
+    return not path.as_posix().startswith(SCRIPTS)
 
 
 def module_name(path: Path) -> str:
@@ -213,12 +226,11 @@ def test_building_blocks_import_only_building_blocks(import_graph):
 
 def test_imports_are_relative_inside_and_absolute_outside():
     for path in files(".py"):
-        copied_elsewhere = path.parts[:2] == ("eval", "metrics")
         for level, module in imports(path):
             top = module.partition(".")[0]
             second_copy = not level and top in ROOMS - {"spaces"} | {"cli"}
             assert not second_copy, f"{path}: import {module} makes a second copy of each class"
-            if is_package_code(path) and not copied_elsewhere:
+            if is_package_code(path):
                 assert level or top != PACKAGE, f"{path}: import {module} relatively"
             else:
                 assert not level, f"{path}: import {module} absolutely"
@@ -374,7 +386,8 @@ def test_unknown_checkpoint_names_the_nearest():
 
 def test_packages_are_the_folders_with_code():
     folders = {path.parent for path in code_files()}
-    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(module_name(f / "__init__.py") for f in folders)
+    listed = set(PROJECT["tool"]["setuptools"]["packages"]) - {"optimum.commands.register"}
+    assert listed == {module_name(folder / "__init__.py") for folder in folders}
     missing = [folder for folder in folders if not (ROOT / folder / "__init__.py").is_file()]
     assert not missing, f"no __init__.py in {missing}"
 
@@ -393,7 +406,7 @@ def test_bounds_hold_the_exact_versions_of_constraints():
     pinned = dict(line.split("==") for line in lines)
     assert not [line for line in lines if "+" in line], "a local version cannot be installed elsewhere"
     extras = PROJECT["project"]["optional-dependencies"]
-    installed_by_make = [extras[name] for name in ("train", "eval", "demo", "test")]
+    installed_by_make = [extras[name] for name in extras if name != "all"]
     for line in sum(installed_by_make, PROJECT["project"]["dependencies"]):
         requirement = Requirement(line)
         assert pinned[_canonical(requirement.name, pinned)] in requirement.specifier, line
@@ -420,13 +433,15 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def test_wheel_holds_all_code_and_data_and_nothing_else(wheel):
     shipped = {name.removeprefix(f"{PACKAGE}/") for name in wheel.namelist() if name.startswith(f"{PACKAGE}/")}
-    data = [*files(under="hub_models/checkpoints"), *files(".json", under="eval/results")]
-    data += files(".jsonl", under="training/datasets/pocketworld")
+    data = [*files(under="hub_models/checkpoints"), *files(".json", ".png", under="eval/results")]
+    data += [*files(".jsonl", under="training/datasets/pocketworld"), *files(".md", ".json", under="model_cards")]
+    data += [*files(under="eval/metrics"), *files(under="spaces")]
     expected = {str(path) for path in [*code_files(), *data]}
     assert any(name.endswith("prompts.jsonl") for name in expected)
     assert shipped == expected
     others = {name for name in wheel.namelist() if not name.startswith(f"{PACKAGE}/")}
-    assert all(".dist-info/" in name for name in others)
+    registered = f"optimum/commands/register/{next((ROOT / REGISTERED).glob('*.py')).name}"
+    assert {name for name in others if ".dist-info/" not in name} == {registered}
     assert any(name.endswith("LICENSE") for name in others)
 
 

@@ -38,18 +38,27 @@ def complaint(capsys: pytest.CaptureFixture, *arguments: str) -> str:
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_bare_command_shows_the_verbs(arguments):
     text = run(*arguments)
-    for verb in ("list", "generate", "train", 'pocket generate snapgen --prompt "a red cube"'):
+    for verb in (*VERBS, 'pocket generate snapgen --prompt "a red cube"'):
         assert verb in text
 
 
-@pytest.mark.parametrize("verb", ["generate", "train"])
+OPTIONS = {
+    "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
+    " runtime",
+    "train": "stage preset resume set seed output",
+    "eval": "only output",
+    "export": "to precision model output overwrite",
+    "demo": "port model share",
+    "card": "output check readme",
+    "push": "dry-run output space static private overwrite",
+}
+VERBS = ("list", *OPTIONS)
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
 def test_help_names_every_option_with_an_example(verb):
     text = run(verb, "--help")
-    options = {
-        "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width overwrite",
-        "train": "stage preset resume set",
-    }
-    for option in [*(f"--{name}" for name in options[verb].split()), "--seed", "--output", f"pocket {verb} snapgen"]:
+    for option in [*(f"--{name}" for name in OPTIONS[verb].split()), f"pocket {verb} snapgen"]:
         assert option in text
 
 
@@ -74,10 +83,13 @@ def test_list_is_quick_and_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["generate", "train"])
-def test_unknown_method_names_the_nearest(capsys, verb):
-    sentence = complaint(capsys, verb, "snapgn")
-    assert "'snapgn'" in sentence and "nearest: 'snapgen'" in sentence
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_unknown_method_names_the_nearest(capsys, tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    needed = {"export": ["--to", "onnx"], "push": ["me/snapgen", "--dry-run"]}
+    sentence = complaint(capsys, verb, "snapgn", *needed.get(verb, []))
+    assert "'snapgn'" in sentence and "snapgen" in sentence.replace("snapgn", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

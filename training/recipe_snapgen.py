@@ -155,7 +155,7 @@ class BasePreset(Preset):
     init: str = ""
     time_shift: float = 1.0
     batch_size: int = 64
-    steps: int = 6500
+    steps: int = 16_000
     ema_decay: float | None = 0.999
 
     def __post_init__(self):
@@ -185,7 +185,9 @@ STAGES: dict[str, dict[str, Preset]] = {
     "judge": {"nano": ClipPreset(seed=1, text_width=96, vision_width=96, text_layers=2)},
     "autoencoder": {"nano": AutoencoderPreset(), "paper": PAPER_DECODER},
     "refine": {
-        "nano": AutoencoderPreset(seed=2, learning_rate=2.5e-3, edge_weight=2.0, kl_weight=1e-4, ema_decay=0.995),
+        "nano": AutoencoderPreset(
+            seed=2, steps=10_000, learning_rate=2.5e-3, edge_weight=2.0, kl_weight=1e-4, ema_decay=0.995
+        ),
         "paper": replace(PAPER_DECODER, seed=1, steps=180_000, adversarial_weight=0.5),
     },
     "base": {
