@@ -82,7 +82,7 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         )
         for picture, name in zip(pictures, plan.files, strict=True):
             picture.image.save(draft / name)
-        contact_sheet([picture.image for picture in pictures], list(plan.prompts)).save(draft / SHEET)
+        contact_sheet([picture.image for picture in pictures], list(plan.prompts), cell=128).save(draft / SHEET)
         inputs = {
             "weights_sha256": weights_digest(weights),
             "prompts": list(plan.prompts),

@@ -1,5 +1,6 @@
 """How SnapGen is exported: text encoders, UNet and decoder as networks of plain tensors, and the loop between them."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -124,7 +125,7 @@ def modules(pipeline: SnapGenPipeline) -> dict[str, nn.Module]:
         else TextEncoder(getattr(pipeline, name), layer)
         for name in _present(pipeline)
     }
-    found |= {"unet": Denoiser(pipeline.unet), "vae_decoder": Decoder(pipeline.vae)}
+    found |= {"unet": Denoiser(_explicit(pipeline.unet)), "vae_decoder": Decoder(pipeline.vae)}
     return {name: module.eval() for name, module in found.items()}
 
 
@@ -143,6 +144,14 @@ def rehearse(pipeline: SnapGenPipeline) -> np.ndarray:
     """Pictures [3, height, width, 3] in [0, 1] of three prompts in four steps with guidance: what calibration sees."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(REHEARSAL))]
     return pipeline(list(REHEARSAL), num_inference_steps=4, generator=generators, output_type="np").images
+
+
+def _explicit(unet: nn.Module) -> nn.Module:
+    """The UNet with attention as products and softmax, which every back end takes; weights are shared, not copied."""
+    weights = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
+    twin = copy.deepcopy(unet, weights)
+    twin.set_attention_form("explicit")
+    return twin
 
 
 class _Network(nn.Module):

@@ -36,9 +36,10 @@ def can_run() -> str | None:
 def export(job: ExportJob, path: Path) -> None:
     """Writes a component for batches from 1 to `MAX_BATCH`.
 
-    fp16 keeps inputs and outputs in float32. int8 quantises what XNNPACK can (convolutions, linear layers, sums),
-    weights a channel at a time and activations by the ranges that the calibration inputs show (PT2E); the rest stays
-    float32.
+    fp16 computes in half precision. Inputs and outputs stay float32, and so do the weights of convolutions and linear
+    layers in the file, from which XNNPACK makes its own: it is no smaller. int8 quantises what XNNPACK can
+    (convolutions, linear layers, sums), weights a channel at a time and activations by the ranges that the calibration
+    inputs show (PT2E); the rest stays float32.
 
     Raises:
         ValueError: for an operator that ExecuTorch does not have, naming it.
