@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -313,12 +313,12 @@ def _write_space_card(folder: Path, repo: str) -> None:
 
 
 def _write_license(folder: Path) -> None:
-    try:
-        text = distribution(NAME).read_text("licenses/LICENSE")
-    except PackageNotFoundError:
-        text = None
-    if text:
-        (folder / "LICENSE").write_text(text, encoding="utf-8")
+    """Of the checkout, where there is one: beside its package, an unfinished build may pose as the distribution."""
+    checkout = Path(__file__).resolve().parents[1] / "LICENSE"
+    text = read_text(checkout) if checkout.is_file() else distribution(NAME).read_text("licenses/LICENSE")
+    if not text:
+        raise FileNotFoundError(f"the installed {NAME} has no LICENSE: install it again from a wheel.")
+    (folder / "LICENSE").write_text(text, encoding="utf-8")
 
 
 def _write_json(path: Path, content: Any) -> None:
