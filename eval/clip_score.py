@@ -1,6 +1,5 @@
 """CLIP score: the cosine between a picture and its caption, by a CLIP model that the result names."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel
 
-from .. import checkpoint
+from .clip_pictures import PictureScaling, clip_source
 from .image_text_encoder import ImageTextEncoder
 from .intervals import bootstrap_interval
 
@@ -67,11 +66,11 @@ class ClipScorer:
     def __init__(self, model: str | Path = "clip-nano-judge", compat: Compat = "fixed"):
         if compat not in get_args(Compat):
             raise ValueError(f"compat is {compat!r}; it must be one of {', '.join(get_args(Compat))}.")
-        source = _source(model)
+        source = clip_source(model)
         self.compat = compat
         self.clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
         self._encoder = ImageTextEncoder(self.clip, AutoTokenizer.from_pretrained(source))
-        self._scaling = _Scaling.of(source, self.clip.config.vision_config.image_size)
+        self._scaling = PictureScaling.of(source, self.clip.config.vision_config.image_size)
         vision = self.clip.config.vision_config
         self.backbone = f"{Path(str(model)).name}: ViT {vision.hidden_size}/{vision.patch_size} at {vision.image_size}"
         if compat == "official":
@@ -114,54 +113,3 @@ class ClipScorer:
                 f"compat 'official' needs OpenAI's ViT-B/32, such as openai/clip-vit-base-patch32; model is "
                 f"{self.backbone}."
             )
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """Shortest side to `side` by bicubic interpolation, the square in the middle, then (x - mean) / std."""
-
-    side: int
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    @classmethod
-    def of(cls, source: str | Path, side: int) -> "_Scaling":
-        path = _preprocessor(source)
-        if path is None:
-            return cls(side)
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return cls(side, tuple(config["image_mean"]), tuple(config["image_std"]))
-
-    def pixels(self, picture: Image.Image) -> Float[Tensor, "3 side side"]:
-        if not isinstance(picture, Image.Image):
-            raise ValueError(f"a picture is {type(picture).__name__}; it must be a PIL image.")
-        picture, short = picture.convert("RGB"), min(picture.size)
-        if short != self.side:
-            size = tuple(max(self.side, int(length * self.side / short)) for length in picture.size)
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
-        left, top = (round((length - self.side) / 2) for length in picture.size)
-        square = np.asarray(picture.crop((left, top, left + self.side, top + self.side)), np.float32) / 255
-        return torch.from_numpy((square - self.mean) / self.std).permute(2, 0, 1).float()
-
-
-def _source(model: str | Path) -> str | Path:
-    if Path(model).is_dir():
-        for name in ("config.json", "model.safetensors", "tokenizer.json"):
-            if not (Path(model) / name).is_file():
-                raise FileNotFoundError(f"model {str(model)!r} is no CLIP model: {name} is missing.")
-        return model
-    try:
-        return checkpoint(str(model))
-    except ValueError:
-        return str(model)
-
-
-def _preprocessor(source: str | Path) -> Path | None:
-    name = "preprocessor_config.json"
-    if Path(source).is_dir():
-        path = Path(source) / name
-        return path if path.is_file() else None
-    from transformers.utils import cached_file
-
-    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
-    return None if found is None else Path(found)

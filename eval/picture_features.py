@@ -1,0 +1,85 @@
+"""Features of pictures for distances between sets of pictures, each extractor with its name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from .clip_pictures import ClipPictures
+
+INCEPTION = "inception-2015-12-05"
+"""Name of the published features of FID: 2048 numbers of pt_inception-2015-12-05-6726825d."""
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """A function of pictures and the name under which its distances are reported.
+
+    Attributes:
+        name: such as "clip-nano-judge"; `INCEPTION` only for the published Inception features.
+        extract: pictures -> [count, dim], a row a picture.
+    """
+
+    name: str
+    extract: Callable[[Sequence[Image.Image]], ArrayLike]
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> Float[np.ndarray, "count dim"]:
+        """Features in float64.
+
+        Raises:
+            ValueError: no pictures, another number of rows than pictures, or numbers that are not finite.
+        """
+        if not len(pictures):
+            raise ValueError("pictures is empty; give at least two.")
+        features = checked_features(self.extract(pictures), f"the features of {self.name}")
+        if len(features) != len(pictures):
+            raise ValueError(f"{self.name} made {len(features)} rows of features of {len(pictures)} pictures.")
+        return features
+
+
+def clip_features(model: str | Path = "clip-nano-judge") -> FeatureExtractor:
+    """The projected image embeddings, not normalised, of a CLIP model.
+
+    Args:
+        model: folder, checkpoint or Hub id of a `transformers.CLIPModel`.
+    """
+    clip = ClipPictures(model)
+    return FeatureExtractor(clip.name, lambda pictures: clip.encode_pictures(pictures).double().numpy())
+
+
+def checked_features(features: ArrayLike, name: str) -> Float[np.ndarray, "count dim"]:
+    """Features as float64.
+
+    Raises:
+        ValueError: not [count, dim], fewer than two rows, or a number that is not finite.
+    """
+    array = np.asarray(features, np.float64)
+    if array.ndim != 2 or len(array) < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} has shape {list(array.shape)}; it must be [count, dim] with at least 2 rows.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds numbers that are not finite.")
+    return array
+
+
+def checked_pair(generated: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets as float64 [count, dim] of one dim.
+
+    Raises:
+        ValueError: see `checked_features`, or for sets of different dim.
+    """
+    first, second = checked_features(generated, "generated"), checked_features(reference, "reference")
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"generated has {first.shape[1]} features a picture, but reference {second.shape[1]}.")
+    return first, second
+
+
+def distance_name(distance: str, extractor: str, count: int) -> str:
+    """The name of a distance with what it depends on: "fid_30k" of the published features, else as
+    "fid_clip-nano-judge_400"."""
+    thousands, rest = divmod(count, 1000)
+    size = str(count) if rest or not thousands else f"{thousands}k"
+    return f"{distance}_{size}" if extractor == INCEPTION else f"{distance}_{extractor}_{size}"
