@@ -136,7 +136,7 @@ def stream_captioned_images(
     decode = partial(_decode, size=size, image_column=image_column, caption_column=caption_column)
 
     def batches(start: int, rank: int, world: int) -> Iterator[tuple[Tensor, list[str]]]:
-        own = _endless(rows, source, seed, rank, world)
+        own = endless(rows, source, seed, rank, world)
         unseen = islice(own, start * micro_steps * batch_size, None)
         with ThreadPoolExecutor() as threads:
             decoded = threads.map(decode, islice(unseen, batch_size))
@@ -166,7 +166,7 @@ def open_stream(source: str, split: str = "train"):
     return rows.decode(False) if rows.features else rows
 
 
-def _endless(rows, source: str, seed: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
+def endless(rows, source: str, seed: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
     """This process's rows, epoch after epoch."""
     from datasets.distributed import split_dataset_by_node
 

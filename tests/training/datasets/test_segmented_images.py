@@ -1,0 +1,55 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pocket_diffusers.training.datasets.segmented_images import UNKNOWN, crop_classes, stream_segmented_images
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """Parquet with pictures whose left part is bright, and masks that say 2 there, 1 elsewhere and 0 on the top row."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = {"image": [], "annotation": []}
+    for i in range(4):
+        mask = np.ones((32, 48), np.uint8)
+        mask[:, : 16 + 4 * i], mask[0] = 2, 0
+        rows["image"].append(Image.fromarray(np.where(mask == 2, 250, 20).astype(np.uint8)).convert("RGB"))
+        rows["annotation"].append(Image.fromarray(mask))
+    features = datasets.Features(image=datasets.Image(), annotation=datasets.Image())
+    folder = tmp_path / "ade"
+    folder.mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
+    monkeypatch.setattr(
+        "pocket_diffusers.training.datasets.segmented_images.open_stream",
+        lambda source, split: datasets.load_dataset(
+            "parquet", data_files={split: f"{source}/train.parquet"}, split=split, streaming=True
+        ).decode(False),
+    )
+    return str(folder)
+
+
+def test_masks_stay_with_their_pictures(source):
+    batches = stream_segmented_images(source, 32, 4, seed=0)
+    for pictures, classes in islice(batches(0, 0, 1), 3):
+        assert pictures.shape == (4, 3, 32, 32) and classes.shape == (4, 32, 32)
+        assert (classes[:, 0] == UNKNOWN).all()
+        bright = pictures[:, 0, 1:] > 0
+        assert torch.equal(bright, classes[:, 1:] == 1)
+        assert ((classes[:, 1:] == 0) == ~bright).all()
+
+
+def test_a_crop_takes_the_middle_and_counts_from_the_first_class():
+    mask = Image.fromarray(np.arange(48, dtype=np.uint8)[None].repeat(32, 0))
+    classes = crop_classes(mask, 32, first_class=10)
+    assert classes[5].tolist() == [UNKNOWN] * 2 + list(range(30))
+
+
+def test_a_missing_mask_is_named(source):
+    batches = stream_segmented_images(source, 32, 2, seed=0, mask_column="labels")
+    with pytest.raises(ValueError, match="has no 'labels'; its columns are image, annotation"):
+        next(batches(0, 0, 1))

@@ -1,0 +1,135 @@
+"""AsCAN's recipe: each stage runs on a little data and leaves what it promises."""
+
+import json
+
+import datasets
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from PIL import Image
+
+from pocket_diffusers import checkpoint
+from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
+from pocket_diffusers.hub_models.unet_ascan import AsCANUNet2DModel
+from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
+from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
+from pocket_diffusers.training.preset import configure
+from pocket_diffusers.training.recipe_ascan import STAGES, load_vae, new_scheduler, run, sampler_of, take_backbone
+
+TINY = {"steps": "2", "batch_size": "8"}
+FEW = {**TINY, "num_pictures": "24"}
+OVERRIDES = {"classification": TINY, "segmentation": FEW, "judge": FEW, "generation": FEW}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """All stages of the nano models, two steps each."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        for stage, overrides in OVERRIDES.items():
+            assert run(stage, "nano", folder, overrides=overrides) == folder / stage / "model"
+        yield folder
+
+
+@pytest.mark.parametrize(("stage", "preset"), [(stage, name) for stage in STAGES for name in STAGES[stage]])
+def test_every_preset_names_a_model_there_is(stage, preset):
+    chosen = configure(STAGES, stage, preset)
+    assert chosen.settings().warmup_steps <= chosen.steps
+    with torch.device("meta"):
+        (AsCANUNet2DModel if stage == "generation" else AsCANModel).from_preset(chosen.model)
+
+
+@pytest.mark.parametrize("stage", OVERRIDES)
+def test_stages_leave_models_that_load_and_a_record(runs, stage):
+    kind = AsCANUNet2DModel if stage == "generation" else AsCANModel
+    part = {"generation": "unet", "segmentation": ""}.get(stage, "model")
+    model = kind.from_pretrained(runs / stage / "model" / part)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    record = json.loads((runs / stage / "training.json").read_text())
+    assert record["command"].startswith(f"pocket train ascan --stage {stage} --preset nano --set steps=2")
+    outputs = model.config.get("dense_outputs")
+    assert outputs == {
+        "segmentation": {"semantic": 6},
+        "judge": {"shape": 6, "color": 10, "center": 1, "offset": 2},
+    }.get(stage)
+
+
+def test_a_backbone_is_taken_over_with_its_position_tables_resized(runs):
+    torch.manual_seed(0)
+    small = AsCANModel.from_preset("nano", image_size=32)
+    for name, value in small.named_parameters():
+        if name.endswith(".table"):
+            torch.nn.init.normal_(value)
+    model = AsCANModel.from_preset("nano", num_classes=None, dense_outputs={"semantic": 6})
+    take_backbone(model, small)
+    for name, value in small.state_dict().items():
+        mine = model.state_dict().get(name)
+        if name.endswith(".table"):
+            assert mine.shape != value.shape and mine.abs().max() > 0
+        elif name.startswith(("stem.", "blocks.")):
+            assert torch.equal(mine, value), name
+    with pytest.raises(ValueError, match="widths of the backbone is"):
+        take_backbone(model, AsCANModel.from_preset("nano", widths=(24, 64, 128, 224)))
+
+
+def test_own_pictures_with_labels_are_a_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for name in ("ant", "bee"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (40, 40), (60 * i, 0, 99)).save(tmp_path / "pictures" / name / f"{i}.png")
+    own = {**TINY, "batch_size": "4", "source": str(tmp_path / "pictures"), "split": "train", "num_classes": "2"}
+    made = run("classification", "nano", tmp_path / "run", overrides=own)
+    classifier = AsCANImageClassificationPipeline.from_pretrained(made)
+    assert classifier.labels == ("ant", "bee") and classifier.model.config.in_channels == 3
+    generated = run("generation", "nano", tmp_path / "run", overrides={**own, "image_size": "64"} | {"steps": "1"})
+    generator = AsCANPipeline.from_pretrained(generated)
+    assert generator.unet.config.sample_size == 8 and generator.unet.config.num_classes == 2
+    (picture,) = generator("bee", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images
+    assert picture.size == (64, 64)
+    with pytest.raises(ValueError, match="num_classes is 3; it must be 2, as of the source"):
+        run("classification", "nano", tmp_path / "other", overrides={**own, "num_classes": "3"})
+
+
+@pytest.mark.parametrize("kind", ["flow", "epsilon", "v_prediction"])
+def test_the_scheduler_fits_the_prediction(kind):
+    scheduler = new_scheduler(configure(STAGES, "generation", "nano", overrides={"prediction_type": kind}))
+    if kind == "flow":
+        assert isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+    else:
+        assert isinstance(scheduler, DDPMScheduler) and scheduler.config.prediction_type == kind
+        assert scheduler.config.beta_schedule == "scaled_linear"
+        sampler = sampler_of(scheduler)
+        assert isinstance(sampler, DDIMScheduler) and torch.equal(sampler.alphas_cumprod, scheduler.alphas_cumprod)
+
+
+def test_an_autoencoder_is_found_by_its_config_and_nothing_else_is_taken(tmp_path):
+    assert type(load_vae(checkpoint("snapgen-nano") / "vae")).__name__ == "AutoencoderSnapGen"
+    AsCANModel.from_preset("nano").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"vae is .*; it must be a folder of an autoencoder"):
+        load_vae(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "sentence"),
+    [
+        ("classification", {"source": "pocketworld"}, "source is 'pocketworld'; it must be 'digits'"),
+        ("classification", {"label_smoothing": "1.5"}, "label_smoothing is 1.5; it must be at least 0 and below 1"),
+        ("classification", {"image_size": "64"}, "image_size is 64; it must be 32 for the source digits"),
+        ("judge", {"spoilt": "2"}, "spoilt is 2.0; it must be in 0..1"),
+        ("judge", {"source": "digits"}, "source is 'digits'; it must be 'pocketworld'"),
+        ("generation", {"prediction_type": "noise"}, "prediction_type is 'noise'; it must be one of flow, epsilon"),
+        ("segmentation", {"num_classes": "1"}, "num_classes is 1; it must be at least 2"),
+        ("painting", {}, "stage is 'painting'; it must be one of classification, segmentation"),
+    ],
+)
+def test_bad_settings_are_named_before_anything_is_made(tmp_path, stage, overrides, sentence):
+    with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
+        run(stage, "nano", tmp_path / "out", overrides=overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_paper_presets_wait_for_your_data(tmp_path):
+    with pytest.raises(ValueError, match="source is ''; it must be your labelled pictures"):
+        run("classification", "paper", tmp_path)
