@@ -6,6 +6,11 @@ from typing import Any
 
 METHODS: dict[str, dict[str, str]] = {
     "snapgen": {"text-to-image": "pipeline_snapgen:SnapGenPipeline"},
+    "ascan": {
+        "class-to-image": "pipeline_ascan:AsCANPipeline",
+        "image-classification": "pipeline_ascan_classification:AsCANImageClassificationPipeline",
+        "object-detection": "pipeline_ascan_detection:AsCANDetectionPipeline",
+    },
 }
 """slug -> task -> "module:class" of the pipeline; a method's first task is its default."""
 

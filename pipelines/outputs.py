@@ -29,6 +29,21 @@ class ImageOutput(BaseOutput):
     images: list[Image.Image] | np.ndarray | Tensor
 
 
+@dataclass
+class ImageClassificationOutput(BaseOutput):
+    """Classes of pictures.
+
+    Attributes:
+        labels: for each picture the names of its likeliest classes, best first.
+        scores: their probabilities in [0, 1], likewise; those of all classes add up to 1.
+        logits: of every class, float32 [pictures, classes] on the CPU.
+    """
+
+    labels: list[tuple[str, ...]]
+    scores: list[tuple[float, ...]]
+    logits: Tensor
+
+
 @dataclass(frozen=True)
 class MaskRLE:
     """A binary mask as run lengths, in COCO's uncompressed form: column after column, zeros first.
@@ -193,3 +208,14 @@ class Detections:
         if len(set(lengths.values())) > 1:
             listing = ", ".join(f"{count} {name}" for name, count in lengths.items())
             raise ValueError(f"every field of Detections needs one entry an object, but there are {listing}.")
+
+
+@dataclass
+class DetectionOutput(BaseOutput):
+    """Objects in pictures.
+
+    Attributes:
+        detections: of each picture, best first.
+    """
+
+    detections: list[Detections]
