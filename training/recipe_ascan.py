@@ -438,7 +438,11 @@ def new_scheduler(preset: GenerationPreset) -> FlowMatchEulerDiscreteScheduler |
     if preset.prediction_type == "flow":
         return FlowMatchEulerDiscreteScheduler()
     return DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=preset.prediction_type
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=preset.prediction_type,
+        clip_sample=False,  # latents are not confined to [-1, 1]
     )
 
 

@@ -101,6 +101,7 @@ def test_the_scheduler_fits_the_prediction(kind):
         assert isinstance(scheduler, DDPMScheduler) and scheduler.config.prediction_type == kind
         assert scheduler.config.beta_schedule == "scaled_linear"
         sampler = sampler_of(scheduler)
+        assert not sampler.config.clip_sample
         assert isinstance(sampler, DDIMScheduler) and torch.equal(sampler.alphas_cumprod, scheduler.alphas_cumprod)
 
 
