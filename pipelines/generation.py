@@ -1,5 +1,6 @@
-"""`pocket generate`: texts in, a folder of pictures with a captioned sheet and a record out."""
+"""`pocket generate`: texts or classes in, a folder of pictures with a captioned sheet and a record out."""
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from .. import checkpoint
-from . import pipeline_class
+from . import METHODS, pipeline_class
 from .contact_sheet import contact_sheet
 from .export.contract import CONTRACT
 from .repository import INDEX, is_local_path
@@ -27,8 +28,8 @@ class ImageRequest:
     """What to draw. A field that is None keeps the pipeline's own default.
 
     Attributes:
-        prompts: texts, one or more.
-        negative_prompt: what the pictures should not show.
+        prompts: texts, one or more; for a pipeline of classes, names or numbers of classes.
+        negative_prompt: what the pictures should not show; not for a pipeline of classes.
         num_inference_steps: steps of the sampler, at least 1.
         guidance_scale: weight of classifier-free guidance; 1 is none.
         num_images_per_prompt: pictures for each text, at least 1.
@@ -59,6 +60,8 @@ class Picture:
 def load_pipeline(slug: str, model: str | None = None, runtime: str | None = None) -> DiffusionPipeline:
     """Loads the pipeline of a method, on the GPU in half precision if there is one, else on the CPU in float32.
 
+    A method with several tasks has a pipeline for each; which one weights are for is what their repository says.
+
     Args:
         slug: a key of `METHODS`.
         model: a folder, the name of weights that come with the package, or a repository id "owner/name" of the
@@ -79,7 +82,8 @@ def load_pipeline(slug: str, model: str | None = None, runtime: str | None = Non
     if os.path.isfile(os.path.join(model, CONTRACT)) and not os.path.isfile(os.path.join(model, INDEX)):
         raise ValueError(f"model {model!r} is an exported bundle: say which runtime it is for, such as --runtime onnx.")
     try:
-        pipeline = pipeline_class(slug).from_pretrained(find_model(model), **options)
+        path = find_model(model)
+        pipeline = stored_pipeline_class(slug, path).from_pretrained(path, **options)
     except OSError as error:
         if is_local_path(model):
             raise
@@ -88,6 +92,20 @@ def load_pipeline(slug: str, model: str | None = None, runtime: str | None = Non
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda" if options else "cpu")
+
+
+def stored_pipeline_class(slug: str, path: str) -> type[DiffusionPipeline]:
+    """The class that a repository (folder or Hub id) names, if it is one of the method's; else its first task's."""
+    default = pipeline_class(slug)
+    tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
+    if len(tasks) == 1 or (is_local_path(path) and not os.path.isfile(os.path.join(path, INDEX))):
+        return default
+    try:
+        name = default.load_config(path).get("_class_name")
+    except OSError:
+        return default  # `from_pretrained` says what is wrong
+    name = name[-1] if isinstance(name, list) else name
+    return pipeline_class(slug, tasks[name]) if name in tasks else default
 
 
 def silence_libraries() -> None:
@@ -109,15 +127,16 @@ def find_model(model: str) -> str:
 def generate_images(
     pipeline: DiffusionPipeline, request: ImageRequest, progress: Callable[[float], Any] = lambda fraction: None
 ) -> Iterator[Picture]:
-    """Draws the request, one text after the other.
+    """Draws the request, one text or class after the other.
 
     Args:
-        pipeline: any text-to-image pipeline with the arguments that `ImageRequest` names.
+        pipeline: any text-to-image pipeline with the arguments that `ImageRequest` names, or a class-to-image one with
+            those of diffusers' DiT and `num_images_per_class`.
         request: what to draw.
         progress: called after each step with the part of a prompt's work that the step was, in (0, 1].
 
     Raises:
-        ValueError: from the pipeline's own checks of its inputs.
+        ValueError: for a pipeline that makes no pictures, or from its own checks of its inputs.
     """
 
     def on_step_end(pipe: DiffusionPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -125,14 +144,34 @@ def generate_images(
         return tensors
 
     count = request.num_images_per_prompt
-    options = {key: value for key, value in asdict(request).items() if key not in ("prompts", "seed")}
-    given = {key: value for key, value in options.items() if value is not None}
+    what, given = _arguments(pipeline, request)
     for index, prompt in enumerate(request.prompts):
         seeds = [request.seed + index * count + offset for offset in range(count)]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        images = pipeline(prompt=prompt, generator=generators, callback_on_step_end=on_step_end, **given).images
+        wanted = {what: _label(pipeline, prompt) if what == "class_labels" else prompt}
+        images = pipeline(**wanted, generator=generators, callback_on_step_end=on_step_end, **given).images
         for image, seed in zip(images, seeds, strict=True):
             yield Picture(image, prompt, seed)
+
+
+def _arguments(pipeline: DiffusionPipeline, request: ImageRequest) -> tuple[str, dict[str, Any]]:
+    """Name of the argument that says what to draw, and the others that the request gives."""
+    given = {key: value for key, value in asdict(request).items() if key not in ("prompts", "seed")}
+    given = {key: value for key, value in given.items() if value is not None}
+    parameters = inspect.signature(type(pipeline).__call__).parameters
+    if "class_labels" not in parameters:
+        if "images" in parameters:
+            raise ValueError(f"{type(pipeline).__name__} makes no pictures, it looks at them: use other weights.")
+        return "prompt", given
+    if "negative_prompt" in given:
+        raise ValueError(f"negative_prompt cannot be used: {type(pipeline).__name__} draws classes, not texts.")
+    count = given.pop("num_images_per_prompt")
+    return "class_labels", {**given, "num_images_per_class": count}
+
+
+def _label(pipeline: DiffusionPipeline, prompt: str) -> str | int:
+    """A class by its number, unless that is a name."""
+    return int(prompt) if prompt.isdecimal() and prompt not in pipeline.labels else prompt
 
 
 def generate_into(

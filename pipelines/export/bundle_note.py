@@ -17,9 +17,7 @@ NOTE = """# {slug}, exported to {back_end} ({precision})
 {how_to_load} Numbers go in and out as float32 and int32 in every precision. Sizes in words may vary:
 `batch` is the same wherever it occurs{limit}.
 
-The bundle also runs in Python: `pocket generate {slug} --runtime {back_end} --model THIS_FOLDER`.
-
-## Files
+{python}## Files
 
 | file | MB | differs from the original by | a call takes | peak memory |
 |---|---|---|---|---|
@@ -40,10 +38,16 @@ thread of the machine that exported, in a process that holds the component and i
 | constant | value |
 |---|---|
 {constants}
+{scheduler}"""
 
+PYTHON = """The bundle also runs in Python: `pocket generate {slug} --runtime {back_end} --model THIS_FOLDER`.
+
+"""
+
+SCHEDULER = """
 ## The scheduler
 
-`{scheduler}`; its settings stand in `scheduler/scheduler_config.json`.
+`{name}`; its settings stand in `scheduler/scheduler_config.json`.
 
 {levels}
 """
@@ -81,14 +85,20 @@ def bundle_note(
         back_end=back_end,
         precision=precision,
         how_to_load=HOW_TO_LOAD[back_end],
-        limit=f", from 1 to {min(most)}" if most else ", from 1 up",
+        limit=_limit(min(most, default=None)),
         files="\n".join(_file_line(record) for record in records.values()),
         tensors="\n\n".join(_component(component) for component in contract.components),
         loop=contract.loop,
         constants="\n".join(f"| `{key}` | {json.dumps(value)} |" for key, value in contract.constants.items()),
-        scheduler=contract.scheduler["class"],
-        levels=_levels(contract.scheduler),
+        python=PYTHON.format(slug=contract.slug, back_end=back_end) if contract.scheduler else "",
+        scheduler=_scheduler(contract.scheduler),
     )
+
+
+def _limit(most: int | None) -> str:
+    if most is None:
+        return ", from 1 up"
+    return f", from 1 to {most}" if most > 1 else ", always 1 here: call a component once a sample"
 
 
 def _file_line(record: Mapping[str, Any]) -> str:
@@ -115,6 +125,11 @@ def _tensor(way: str, spec: TensorSpec) -> str:
     bounds = "any" if spec.low is None else f"{spec.low:g} to {spec.high:g}"
     shape = " x ".join(map(str, spec.shape))
     return f"| {way} | `{spec.name}` | {shape} | {spec.dtype} | {bounds} | {spec.meaning} |"
+
+
+def _scheduler(scheduler: Mapping[str, Any]) -> str:
+    """Nothing for a pipeline that looks at pictures."""
+    return SCHEDULER.format(name=scheduler["class"], levels=_levels(scheduler)) if scheduler else ""
 
 
 def _levels(scheduler: Mapping[str, Any]) -> str:

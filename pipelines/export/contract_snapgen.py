@@ -1,30 +1,29 @@
 """How SnapGen is exported: text encoders, UNet and decoder as networks of plain tensors, and the loop between them."""
 
-import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
 
-from ...hub_models.layers.latent_scaling import unscale_latents
 from ..pipeline_snapgen import ENCODERS, SnapGenPipeline, _dynamic_shift
 from .contract import ComponentContract, PipelineContract, TensorSpec
-
-Runner = Callable[..., Sequence[Tensor]]
+from .euler_levels import FORMULA, OTHER_LEVELS, check_euler
+from .stand_ins import Decoder, DecoderStandIn, Runner, StandIn, decoder_config, explicit_twin
 
 GUIDANCE = 4.0
 STEPS = 28
-REHEARSAL = ("a photo of a red cube", "a blue sphere above a green cone", "two yellow cylinders")
-
-OTHER_LEVELS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas", "shift_terminal")
-FORMULA = """\
-sigmas[i] = shift * u / (1 + (shift - 1) * u) with u = 1 + (lowest - 1) * i / (steps - 1), for i = 0 .. steps - 1
-(u = 1 for a single step), and sigmas[steps] = 0"""
+REHEARSAL = (
+    "a photo of a red cube",
+    "a blue sphere above a green cone",
+    "two yellow cylinders",
+    "a purple torus",
+    "an orange cone left of a black cube",
+    "three white spheres",
+)
 
 LOOP = """\
 {encoding}
@@ -78,17 +77,6 @@ class Denoiser(nn.Module):
         return self.unet(latents, timestep, encoder_hidden_states, encoder_attention_mask, return_dict=False)[0]
 
 
-class Decoder(nn.Module):
-    """The decoder, from latents as the last step leaves them: undoing their scale is inside."""
-
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(unscale_latents(latents, self.vae.config), return_dict=False)[0]
-
-
 def contract(pipeline: SnapGenPipeline) -> PipelineContract:
     """The contract of a SnapGen pipeline with whatever text encoders it has, at its default size.
 
@@ -97,13 +85,7 @@ def contract(pipeline: SnapGenPipeline) -> PipelineContract:
     """
     if not _present(pipeline):
         raise ValueError("this pipeline has no text encoder: an export needs at least one.")
-    if type(pipeline.scheduler).__name__ != "FlowMatchEulerDiscreteScheduler":
-        raise ValueError(
-            f"the scheduler is {type(pipeline.scheduler).__name__}, but an export knows only the steps of "
-            "FlowMatchEulerDiscreteScheduler."
-        )
-    if pipeline.scheduler.config.get("stochastic_sampling"):
-        raise ValueError("the scheduler has stochastic_sampling=True, but an export knows only steps without noise.")
+    check_euler(pipeline.scheduler)
     encoders = [_encoder_contract(pipeline, name) for name in _present(pipeline)]
     return PipelineContract(
         slug="snapgen",
@@ -125,7 +107,7 @@ def modules(pipeline: SnapGenPipeline) -> dict[str, nn.Module]:
         else TextEncoder(getattr(pipeline, name), layer)
         for name in _present(pipeline)
     }
-    found |= {"unet": Denoiser(_explicit(pipeline.unet)), "vae_decoder": Decoder(pipeline.vae)}
+    found |= {"unet": Denoiser(explicit_twin(pipeline.unet)), "vae_decoder": Decoder(pipeline.vae)}
     return {name: module.eval() for name, module in found.items()}
 
 
@@ -136,35 +118,17 @@ def assemble(contract: PipelineContract, runners: Mapping[str, Runner], parts: M
     for name in ENCODERS.keys() & runners.keys():
         components[name] = _RunText(runners[name], configs[name], configs["pipeline"]["clip_hidden_layer"])
     components["unet"] = _RunUNet(runners["unet"], configs["unet"])
-    components["vae"] = _RunDecoder(runners["vae_decoder"], configs["vae"])
+    components["vae"] = DecoderStandIn(runners["vae_decoder"], configs["vae"])
     return SnapGenPipeline(**components, **configs["pipeline"])
 
 
 def rehearse(pipeline: SnapGenPipeline) -> np.ndarray:
-    """Pictures [3, height, width, 3] in [0, 1] of three prompts in four steps with guidance: what calibration sees."""
+    """Pictures [6, height, width, 3] in [0, 1] of six prompts in four steps with guidance: what calibration sees."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(REHEARSAL))]
     return pipeline(list(REHEARSAL), num_inference_steps=4, generator=generators, output_type="np").images
 
 
-def _explicit(unet: nn.Module) -> nn.Module:
-    """The UNet with attention as products and softmax, which every back end takes; weights are shared, not copied."""
-    weights = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
-    twin = copy.deepcopy(unet, weights)
-    twin.set_attention_form("explicit")
-    return twin
-
-
-class _Network(nn.Module):
-    """Takes a network's place in a pipeline: has a config, no weights, and runs elsewhere."""
-
-    device, dtype = torch.device("cpu"), torch.float32
-
-    def __init__(self, run: Runner, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.run, self.config = run, FrozenDict(config)
-
-
-class _RunText(_Network):
+class _RunText(StandIn):
     def __init__(self, run: Runner, config: dict[str, Any], layer: int) -> None:
         super().__init__(run, config)
         self.layer = layer
@@ -175,7 +139,7 @@ class _RunText(_Network):
         return SimpleNamespace(last_hidden_state=hidden, hidden_states={self.layer: hidden})
 
 
-class _RunUNet(_Network):
+class _RunUNet(StandIn):
     def forward(
         self,
         sample: Tensor,
@@ -185,17 +149,6 @@ class _RunUNet(_Network):
         return_dict: bool = False,
     ) -> tuple[Tensor]:
         return (self.run(sample, timestep.float(), encoder_hidden_states, encoder_attention_mask.float())[0],)
-
-
-class _RunDecoder(_Network):
-    """Its config has no scale: the exported decoder undoes the scale of latents itself."""
-
-    @property
-    def spatial_compression_ratio(self) -> int:
-        return self.config["spatial_compression_ratio"]
-
-    def decode(self, z: Tensor, return_dict: bool = False) -> tuple[Tensor]:
-        return (self.run(z)[0],)
 
 
 def _present(pipeline: SnapGenPipeline) -> list[str]:
@@ -316,12 +269,7 @@ def _configs(pipeline: SnapGenPipeline) -> dict[str, dict[str, Any]]:
     return {
         "pipeline": {key: pipeline.config[key] for key in parameters},
         "unet": {key: unet[key] for key in wanted},
-        "vae": {
-            "latent_channels": vae.latent_channels,
-            "spatial_compression_ratio": pipeline.vae_scale_factor,
-            "scaling_factor": 1.0,
-            "shift_factor": 0.0,
-        },
+        "vae": decoder_config(vae.latent_channels, pipeline.vae_scale_factor),
         **{name: {key: getattr(config, key) for key in sizes} for name, config in encoders.items()},
     }
 

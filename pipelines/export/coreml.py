@@ -1,13 +1,14 @@
 """Core ML: one .mlpackage a component for iPhone, iPad and Mac; converted anywhere, run on macOS only."""
 
+import contextlib
+import io
 import logging
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .back_ends import ExportJob, Run
 from .contract import ComponentContract
-from .exporter_config import dynamic_axes
 from .quiet import quiet
 from .unsupported import unsupported
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 SUFFIX = ".mlpackage"
 PRECISIONS = ("fp32", "fp16", "int8")
 PACKAGES = ("torch", "coremltools")
-MAX_BATCH = 2
-"""One picture with guidance."""
+MAX_BATCH = 1
+"""The converter takes no open batch through a group norm, and the Neural Engine wants fixed sizes."""
 
 
 def prepare() -> None:
@@ -35,7 +36,7 @@ def can_run() -> str | None:
 
 
 def export(job: ExportJob, path: Path) -> None:
-    """Writes a component for batches from 1 to `MAX_BATCH`, for iOS 17 and macOS 14 on.
+    """Writes a component for a batch of 1, for iOS 17 and macOS 14 on.
 
     fp16 computes in half precision, inputs and outputs stay float32. int8 stores weights as 8-bit numbers, a scale for
     each channel, and computes in half precision: Core ML's weight-only form, which needs no calibration.
@@ -47,12 +48,12 @@ def export(job: ExportJob, path: Path) -> None:
     import numpy as np
     import torch
 
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    shapes = tuple({axis: batch for axis in dynamic_axes(spec)} for spec in job.component.inputs)
+    _teach_alias()
+    example = tuple(tensor[:MAX_BATCH] for tensor in job.example)
     precision = ct.precision.FLOAT32 if job.precision == "fp32" else ct.precision.FLOAT16
-    with quiet(), torch.no_grad():
+    with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad():  # the converter draws progress bars
         try:
-            program = torch.export.export(job.module, job.example, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(job.module, example, strict=False)
             package = ct.convert(
                 program.run_decompositions({}),
                 inputs=_inputs(job.component),
@@ -97,12 +98,20 @@ def _inputs(component: ComponentContract) -> list:
     import coremltools as ct
     import numpy as np
 
-    batch = ct.RangeDim(lower_bound=1, upper_bound=MAX_BATCH, default=1)  # one object: the same batch everywhere
-    shapes = [[batch if isinstance(size, str) else size for size in spec.shape] for spec in component.inputs]
+    shapes = [[MAX_BATCH if isinstance(size, str) else size for size in spec.shape] for spec in component.inputs]
     return [
-        ct.TensorType(name=spec.name, shape=ct.Shape(shape), dtype=np.dtype(spec.dtype).type)
+        ct.TensorType(name=spec.name, shape=shape, dtype=np.dtype(spec.dtype).type)
         for spec, shape in zip(component.inputs, shapes, strict=True)
     ]
+
+
+def _teach_alias() -> None:
+    """Tells the converter that `alias`, which torch.export writes and it does not know, does nothing."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import register_torch_op
+
+    @register_torch_op(override=True)
+    def alias(context: Any, node: Any) -> None:
+        context.add(context[node.inputs[0]], torch_name=node.name)
 
 
 def _quantized(package: object) -> object:

@@ -17,8 +17,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from .. import pipeline_class
-from ..generation import find_model
+from ..generation import find_model, stored_pipeline_class
 from ..repository import is_local_path
 from ..result_folder import RECORD, installed_versions, result_folder, write_record
 from .back_ends import ExportJob, artefact, back_end_module
@@ -27,9 +26,11 @@ from .contract import CONTRACT, ComponentContract, PipelineContract, contract_of
 from .exporter_config import dummy_inputs
 from .measurement import measure
 from .parity import Parity, compare
+from .quiet import quiet
 
-CALIBRATION_ROWS = 16
-"""Inputs of a real run that int8 sees and parity is compared on, for each component."""
+REHEARSAL_ROWS = 48
+"""Inputs of a real run that are kept for each component: `HELD_OUT` for parity, the others for int8's ranges."""
+HELD_OUT = slice(2, None, 3)
 PARITY_BATCH = 3
 """Batch of the dummy inputs that parity is also compared on, where the back end takes any: not what tracing saw."""
 
@@ -80,8 +81,9 @@ def export_pipeline(
     output = Path(output or default_output(slug, back_end, precision))
     with result_folder(output, overwrite) as folder:
         start = perf_counter()
-        for package in ("optimum", *module.PACKAGES):
-            import_module(package)
+        with quiet():
+            for package in ("optimum", *module.PACKAGES):
+                import_module(package)
         progress("loading")
         pipeline, source = load_for_export(slug, model)
         contract = contract_of(slug, pipeline)
@@ -98,11 +100,11 @@ def export_pipeline(
                 component,
                 precision,
                 dummy_inputs(component),
-                rehearsal.inputs[component.name][:CALIBRATION_ROWS],
+                _calibration(rehearsal.inputs[component.name]),
             )
             module.export(job, artefact(folder, back_end, component.name))
             progress(f"checking {component.name}")
-            records[component.name] = _check(folder, back_end, job)
+            records[component.name] = _check(folder, back_end, job, _trials(rehearsal.inputs[component.name]))
             _write_json(folder / f"{component.name}.json", records[component.name])
         note = bundle_note(contract, back_end, precision, records)
         (folder / "README.md").write_text(note, encoding="utf-8")
@@ -125,7 +127,7 @@ def load_for_export(slug: str, model: str | None = None) -> tuple[DiffusionPipel
     """
     place = find_model(model or f"{slug}-nano")
     try:
-        pipeline = pipeline_class(slug).from_pretrained(place, dtype=torch.float32)
+        pipeline = stored_pipeline_class(slug, place).from_pretrained(place, dtype=torch.float32)
     except OSError as error:
         if is_local_path(place):
             raise
@@ -197,20 +199,30 @@ def _rehearse(
 
 
 def _spread(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """At most `CALIBRATION_ROWS` of them, evenly from first to last."""
-    if len(rows) <= CALIBRATION_ROWS:
+    """At most `REHEARSAL_ROWS` of them, evenly from first to last."""
+    if len(rows) <= REHEARSAL_ROWS:
         return rows
-    picks = torch.linspace(0, len(rows) - 1, CALIBRATION_ROWS).round().int().tolist()
+    picks = torch.linspace(0, len(rows) - 1, REHEARSAL_ROWS).round().int().tolist()
     return [rows[pick] for pick in picks]
 
 
-def _check(folder: Path, back_end: str, job: ExportJob) -> dict[str, Any]:
+def _trials(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    """What parity is compared on: inputs that no range of int8 was taken from, unless there are too few."""
+    return rows[HELD_OUT] or rows
+
+
+def _calibration(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    held_out = range(len(rows))[HELD_OUT]
+    return [row for index, row in enumerate(rows) if index not in held_out]
+
+
+def _check(folder: Path, back_end: str, job: ExportJob, trials: list[tuple[Tensor, ...]]) -> dict[str, Any]:
     """The JSON of a component: reloaded, compared and measured."""
     module, component = back_end_module(back_end), job.component
     path = artefact(folder, back_end, component.name)
     parity, measured, reason = None, {}, module.can_run()
     if reason is None:
-        parity = _parity(module, path, job)
+        parity = _parity(module, path, job, trials)
         if job.precision == "fp32" and not parity.within_tolerance:
             raise ValueError(
                 f"{component.name} differs from the original by {parity.max_abs:.2g} (outputs up to "
@@ -235,12 +247,11 @@ def _check(folder: Path, back_end: str, job: ExportJob) -> dict[str, Any]:
     }
 
 
-def _parity(module: ModuleType, path: Path, job: ExportJob) -> Parity:
+def _parity(module: ModuleType, path: Path, job: ExportJob, trials: list[tuple[Tensor, ...]]) -> Parity:
     """On what a real run gave to the component, and for fp32 on dummy inputs of another batch too."""
     run = module.load(path, job.component)
-    trials = list(job.calibration)
     if job.precision == "fp32":
-        trials.append(dummy_inputs(job.component, module.MAX_BATCH or PARITY_BATCH, seed=1))
+        trials = [*trials, dummy_inputs(job.component, module.MAX_BATCH or PARITY_BATCH, seed=1)]
     found, reference = [], []
     for trial in trials:
         with torch.no_grad():

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 OPERATORS = (
     r"\b((?:aten|prims|torchvision|torchao)(?:::|\.)[a-z_0-9]+)",  # aten.special_bessel_j0.default
-    r"\bop '([a-z_0-9.]+)'",  # as coremltools says it
+    r"\bop '([a-z_0-9.]+)'",  # coremltools
+    r"\bfx node ([a-z_0-9.]+)",  # coremltools too
 )
 
 

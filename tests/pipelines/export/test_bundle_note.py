@@ -33,8 +33,19 @@ def test_it_names_tensors_costs_and_the_loop():
         assert words in text
 
 
-@pytest.mark.parametrize("back_end", ["executorch", "coreml"])
-def test_limits_and_what_was_not_compared_are_said(back_end):
-    record = {**RECORD, "batch": {"min": 1, "max": 2}, "parity": None, "not_run": "no Mac", "latency_ms": None}
+@pytest.mark.parametrize(
+    ("back_end", "most", "words"), [("executorch", 2, "from 1 to 2"), ("coreml", 1, "always 1 here")]
+)
+def test_limits_and_what_was_not_compared_are_said(back_end, most, words):
+    record = {**RECORD, "batch": {"min": 1, "max": most}, "parity": None, "not_run": "no Mac", "latency_ms": None}
     text = bundle_note(CONTRACT, back_end, "fp32", {"net": {**record, "peak_memory_mb": None}})
-    assert "from 1 to 2" in text and "| not compared: no Mac |  |  |" in text
+    assert words in text and "| not compared: no Mac |  |  |" in text
+
+
+def test_a_pipeline_that_looks_at_pictures_has_no_scheduler():
+    drawing, looking = (
+        bundle_note(PipelineContract("ascan", (NET,), scheduler, "y = net(x)\n", {}), "onnx", "fp32", {"net": RECORD})
+        for scheduler in ({"class": "Euler"}, {})
+    )
+    for words in ("## The scheduler", "pocket generate"):
+        assert words in drawing and words not in looking

@@ -144,8 +144,18 @@ def test_a_folder_that_is_no_pipeline_is_named(capsys, tmp_path):
     assert "empty/model_index.json is missing" in capsys.readouterr().err
 
 
-def test_inputs_for_calibration_are_spread_over_the_run():
+def test_inputs_of_a_long_run_are_thinned_out_evenly():
     rows = [(torch.tensor([i]),) for i in range(100)]
     kept = [int(row[0]) for row in export_bundle._spread(rows)]
-    assert len(kept) == export_bundle.CALIBRATION_ROWS and kept[0] == 0 and kept[-1] == 99
+    assert len(kept) == export_bundle.REHEARSAL_ROWS and kept[0] == 0 and kept[-1] == 99
     assert kept == sorted(set(kept))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_parity_is_compared_on_what_int8_never_saw(count):
+    rows = [(torch.tensor([i]),) for i in range(count)]
+    seen = {int(row[0]) for row in export_bundle._calibration(rows)}
+    compared = {int(row[0]) for row in export_bundle._trials(rows)}
+    assert seen and compared
+    if count >= 3:
+        assert not seen & compared and len(seen | compared) == count

@@ -11,6 +11,7 @@ from pocket_diffusers.pipelines.export.unsupported import unsupported
         ("No ONNX function found for <OpOverload(op='aten.special_bessel_j0', overload='default')>.", "aten.special_b"),
         ("Operator torch._ops.aten.linalg_eig.default is not Aten Canonical.", "aten.linalg_eig:"),
         ("PyTorch convert function for op 'fft_rfft' not implemented.", "fft_rfft"),
+        ("Unsupported fx node alias, kind alias", "alias:"),
         ("something\nelse", "it (RuntimeError: something else)"),
     ],
 )

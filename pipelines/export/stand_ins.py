@@ -1,0 +1,65 @@
+"""Networks as an export sees them, and what stands in their place where exported ones run."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+from torch import Tensor, nn
+
+from ...hub_models.layers.latent_scaling import unscale_latents
+
+Runner = Callable[..., Sequence[Tensor]]
+"""Runs an exported network on tensors by position."""
+
+
+def explicit_twin(network: nn.Module) -> nn.Module:
+    """The network with attention as products and softmax, which every back end takes; weights are shared."""
+    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    twin = copy.deepcopy(network, weights)
+    twin.set_attention_form("explicit")
+    return twin
+
+
+class Decoder(nn.Module):
+    """An autoencoder's decoder, from latents as the last step leaves them: undoing their scale is inside."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(unscale_latents(latents, self.vae.config), return_dict=False)[0]
+
+
+class StandIn(nn.Module):
+    """Takes a network's place in a pipeline: has a config, no weights, and runs elsewhere."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, run: Runner, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.run, self.config = run, FrozenDict(config)
+        self.eval()
+
+
+class DecoderStandIn(StandIn):
+    """In place of an autoencoder; `decoder_config` makes its config."""
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        return self.config["spatial_compression_ratio"]
+
+    def decode(self, z: Tensor, return_dict: bool = False) -> tuple[Tensor]:
+        return (self.run(z)[0],)
+
+
+def decoder_config(latent_channels: int, pixels_a_latent: int) -> dict[str, Any]:
+    """Config of a `DecoderStandIn`: without a scale, which the exported decoder undoes itself."""
+    return {
+        "latent_channels": latent_channels,
+        "spatial_compression_ratio": pixels_a_latent,
+        "scaling_factor": 1.0,
+        "shift_factor": 0.0,
+    }
