@@ -1,9 +1,5 @@
-"""What the project claims of SnapGen, measured: sizes at paper scale, quality of the nano models, speed of the world.
+"""What the project claims of SnapGen, measured: sizes at paper scale, quality of nano models, speed of the world."""
 
-`python -m pocket_diffusers.eval.benchmark_snapgen --help`
-"""
-
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from jaxtyping import Float
-from rich.console import Console
 from torch import Tensor
 
 from ..hub_models.losses.photometric import psnr
-from ..pipelines.pipeline_snapgen import SnapGenPipeline
 from ..training.datasets.pocketworld.cameras import default_camera
 from ..training.datasets.pocketworld.loading import import_datasets, load_pocketworld
 from ..training.datasets.pocketworld.render import render
@@ -31,15 +24,17 @@ from ..training.recipe_snapgen import CHECKPOINTS
 from .benchmark import new_row, run_measurements
 from .contenders_snapgen import LATENT_SIZE
 from .costs_snapgen import PIXELS, measure_decoding, measure_operations, measure_parameters, measure_steps
+from .drawing_snapgen import draw_pairs, load_nano
+from .exported_snapgen import RUNTIMES, measure_exported
+from .geneval_snapgen import measure_geneval
 from .image_text_encoder import ImageTextEncoder
 from .intervals import bootstrap_interval, wilson_interval
-from .naming import Pair, PairJudge, count_right, pair_prompt, single_colored
+from .naming import Pair, PairJudge, count_right, single_colored
 from .pair_sheet import pair_sheet
-from .results import Row, rows_table
+from .results import Row, write_by
 from .retrieval import measure_retrieval, to_pictures, unambiguous_groups, world_records
 
 COMMAND = "pocket eval snapgen"
-STEPS, GUIDANCE = 28, 7.0  # the nano model follows a prompt better at 7 than at the default of 4
 
 row = partial(new_row, "snapgen")
 
@@ -49,7 +44,7 @@ class Settings:
     """How much is measured; the defaults are those of the committed rows.
 
     Attributes:
-        checkpoints: folder with snapgen-nano, clip-nano and clip-nano-judge.
+        checkpoints: folder with snapgen-nano, clip-nano, clip-nano-judge and ascan-nano-judge.
         groups, group_size: of retrieval.
         pictures_a_pair: drawn of each of the fifty (color, shape) pairs, with the seeds 0, 1, 2...
         true_pictures: of PocketWorld that the judge names.
@@ -59,6 +54,10 @@ class Settings:
         threads: of each contender.
         latent_size: side of the latents that the UNets get.
         pixels: sides of the pictures that are decoded.
+        back_ends: whose bundles draw.
+        exported_pictures_a_pair: drawn of each pair seen in training, by the model and by each of its bundles.
+        geneval_images: pictures of each of PocketWorld's prompts at most; None takes as many as their list asks for.
+        geneval_truth: pictures of PocketWorld that the same judge sees beside them.
     """
 
     checkpoints: Path = CHECKPOINTS
@@ -74,6 +73,10 @@ class Settings:
     threads: int = 2
     latent_size: int = LATENT_SIZE
     pixels: tuple[int, ...] = PIXELS
+    back_ends: tuple[str, ...] = tuple(RUNTIMES)
+    exported_pictures_a_pair: int = 3
+    geneval_images: int | None = None
+    geneval_truth: int = 1200
 
 
 def run(only: Sequence[str] | None, output: Path, settings: Settings | None = None) -> list[Row]:
@@ -151,36 +154,9 @@ def measure_naming(settings: Settings, output: Path) -> Iterator[Row]:
     yield row("naming", "judge-ground-truth", claim, seed=0, **_share(*truth))
 
 
-def load_nano(settings: Settings) -> SnapGenPipeline:
-    """The committed text-to-image pipeline in float32 on the CPU."""
-    pipeline = SnapGenPipeline.from_pretrained(settings.checkpoints / "snapgen-nano")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def draw_pairs(
-    pipeline: SnapGenPipeline, pairs: Sequence[Pair], count: int
-) -> Float[Tensor, "count pairs 3 height width"]:
-    """Pictures in [0, 1] of "a photo of a COLOR SHAPE", `count` of each pair; picture i has seed i."""
-    prompts = [pair_prompt(pair) for pair in pairs]
-    rounds = []
-    for seed in range(count):
-        seeds = [torch.Generator().manual_seed(seed) for _ in prompts]
-        made = pipeline(prompts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=seeds, output_type="pt")
-        rounds.append(made.images)
-    return torch.stack(rounds)
-
-
 def _save_sheet(output: Path, pictures: Float[Tensor, "pairs 3 height width"], named: list[Pair]) -> None:
     sheet = pair_sheet(dict(zip(ALL_PAIRS, pictures, strict=True)), dict(zip(ALL_PAIRS, named, strict=True)))
-    path, draft = output / "snapgen.png", output / ".snapgen.png.partial"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        sheet.save(draft, format="PNG")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error.strerror or error}.") from error
+    write_by(output / "snapgen.png", lambda draft: sheet.save(draft, format="PNG"))
 
 
 @torch.no_grad()
@@ -263,25 +239,7 @@ MEASUREMENTS: dict[str, Callable[[Settings, Path], Iterator[Row]]] = {
     "retrieval": measure_retrieval_of_encoders,
     "autoencoder": measure_autoencoder,
     "naming": measure_naming,
+    "exported": measure_exported,
+    "geneval": measure_geneval,
 }
 """What `only` may name, in the order of measurement: speeds first, before caches and threads of the others."""
-
-
-def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(MEASUREMENTS)}; repeat it for several.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and picture.")] = Path(
-        "outputs/eval-snapgen"
-    ),
-) -> None:
-    """Measure SnapGen; exit status 1 when a target is missed, 2 when something could not be measured."""
-    try:
-        rows = run(only, output)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(2) from error
-    Console().print(rows_table(rows))
-    raise typer.Exit(int(any(row.passed is False for row in rows)))
-
-
-if __name__ == "__main__":
-    typer.run(main)

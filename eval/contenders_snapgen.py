@@ -1,9 +1,6 @@
 """What SnapGen's cost is measured against: networks of diffusers with random weights, given work of the same size."""
 
-import hashlib
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor, nn
 from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from .contender_process import Work
+from .onnx_session import onnx_call
 
 LATENT_SIZE = 128  # a picture of 1024 pixels a side
 SD3_AUTOENCODER = {  # vae/config.json of stabilityai/stable-diffusion-3.5-large
@@ -90,18 +88,9 @@ def build_unet_step(name: str, size: int = LATENT_SIZE) -> Work:
 
 def build_decoding(name: str, pixels: int) -> Work:
     """Decoding of one picture by a decoder with random weights, in float32 and ONNX Runtime, as on a device."""
-    import onnxruntime
-
     decoder = with_random_weights(lambda: new_decoder(name))
     torch.manual_seed(0)
-    latents = decoder_inputs(pixels)
-    graph = _onnx_graph(decoder, latents)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: latents.numpy()}
-    facts = {"graph_sha256": hashlib.sha256(graph).hexdigest(), "onnxruntime": onnxruntime.__version__}
-    return Work(lambda: session.run(None, feed), facts)
+    return Work(*onnx_call(decoder, decoder_inputs(pixels)))
 
 
 def with_random_weights(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -124,10 +113,3 @@ def with_random_weights(build: Callable[[], nn.Module], seed: int = 0) -> nn.Mod
             part = flat[start : start + block.numel()]
             torch.mul(block[: part.numel()], deviation, out=part)
     return module
-
-
-def _onnx_graph(module: nn.Module, inputs: Tensor) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "module.onnx"
-        torch.onnx.export(module, (inputs,), path, dynamo=True, external_data=False, verbose=False)
-        return path.read_bytes()

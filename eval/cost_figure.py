@@ -1,9 +1,10 @@
 """Bars of what contenders cost: a panel for each quantity, a bar for each contender."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from .results import write_by
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def draw_costs(path: str | Path, title: str, panels: Sequence[Panel]) -> Path:
     figure.suptitle(title, fontsize=10)
     for number, panel in enumerate(panels):
         _draw_panel(figure.add_subplot(1, len(panels), number + 1), panel, with_names=number == 0)
-    return _save(figure, Path(path))
+    return write_by(Path(path), lambda draft: figure.savefig(draft, format="png", dpi=110))
 
 
 def import_figure() -> type:
@@ -79,15 +80,3 @@ def _draw_panel(axes, panel: Panel, with_names: bool) -> None:
     axes.set_title(panel.title, fontsize=9)
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure, path: Path) -> Path:
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(draft, format="png", dpi=110)
-        return draft.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise OSError(f"cannot write {path}: {error.strerror or error}.") from error

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -179,11 +179,29 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written, with the reason.
     """
+    write_by(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_by(path: Path, write: Callable[[Path], Any]) -> Path:
+    """A file that `write` fills at the path it is given: it takes its place whole or not at all; folders are made.
+
+    Raises:
+        OSError: it cannot be written, with the reason.
+    """
+    draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_by(path, text)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        draft = Path(name)
+        write(draft)
+        draft.chmod(0o644)
+        return draft.replace(path)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        if draft is not None:
+            draft.unlink(missing_ok=True)
 
 
 def update_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
@@ -256,18 +274,6 @@ def _check_ids(rows: Sequence[Row]) -> None:
     twice = next((name for name in ids if ids.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"row id {twice!r} comes twice; ids must differ.")
-
-
-def _replace_by(path: Path, text: str) -> None:
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def _processor() -> str:

@@ -15,7 +15,7 @@ from pocket_diffusers.eval.geneval import (
     verdicts_of,
 )
 from pocket_diffusers.eval.geneval_replay import SeenPicture
-from pocket_diffusers.eval.geneval_truth import truth_of
+from pocket_diffusers.eval.instance_f1 import ground_truth
 from pocket_diffusers.eval.protocol import compare
 from pocket_diffusers.pipelines.outputs import Detections
 from pocket_diffusers.training.datasets.pocketworld.captions import TAGS, describes
@@ -194,7 +194,9 @@ def world():
 
 def run_of(world, descriptions):
     captions = [description.to_metadata(str(number)) for number, description in enumerate(descriptions)]
-    return [SeenPicture(caption, truth_of(picture), "truth") for caption, picture in zip(captions, world, strict=True)]
+    return [
+        SeenPicture(caption, ground_truth(picture), "truth") for caption, picture in zip(captions, world, strict=True)
+    ]
 
 
 def test_ground_truth_shows_what_its_captions_say(world):
@@ -222,7 +224,7 @@ def test_shuffled_captions_are_near_chance_and_judged_as_the_captions_module_doe
 
 def test_truth_fits_its_masks(world):
     for picture in world[:20]:
-        truth = truth_of(picture)
+        truth = ground_truth(picture)
         assert set(truth.labels) <= set(SHAPES) and set(truth.colors) <= set(COLORS)
         for mask, (x0, y0, x1, y1) in zip(truth.masks, truth.boxes, strict=True):
             rows, columns = np.nonzero(mask.decode())

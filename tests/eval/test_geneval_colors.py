@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from pocket_diffusers.eval.geneval_colors import TEMPLATES, ClipColorReader
-from pocket_diffusers.eval.geneval_truth import truth_of
+from pocket_diffusers.eval.instance_f1 import ground_truth
 from pocket_diffusers.pipelines.outputs import Detections, MaskRLE
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 from pocket_diffusers.training.datasets.pocketworld.scene import COLORS
@@ -82,7 +82,7 @@ def test_it_reads_pocketworld_far_above_chance(reader):
     """clip-nano-judge never saw objects on grey, so half right is much; one in ten is chance."""
     right = []
     for picture in pictures("test", 64, range(40)):
-        truth = truth_of(picture)
+        truth = ground_truth(picture)
         blind = Detections(truth.labels, truth.scores, truth.boxes, truth.masks)
         read = reader.read(Image.fromarray(picture.rgb), blind)
         right += [one == other for one, other in zip(read.colors, truth.colors, strict=True)]

@@ -1,0 +1,41 @@
+"""Tiny untrained models that take the place of the committed ones."""
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from pocket_diffusers.eval.naming import pair_prompt
+from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
+from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
+from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
+from pocket_diffusers.pipelines.repository import save_repository, text_tower
+from pocket_diffusers.training.contrastive import ClipSize, new_clip, train_tokenizer
+from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Tiny untrained models in the folders that the benchmark expects."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    size = ClipSize(
+        text_width=16, text_layers=2, vision_width=16, vision_layers=1, heads=2, image_size=16, projection=8
+    )
+    tokenizer = train_tokenizer(map(pair_prompt, ALL_PAIRS), size.tokens, vocabulary=300)
+    for seed, name in enumerate(("clip-nano", "clip-nano-judge")):
+        torch.manual_seed(seed)
+        clip = new_clip(size, tokenizer)
+        clip.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    unet = SnapGenUNet2DConditionModel(
+        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        transformer_layers_per_block=(1, 1), mid_transformer_depth=1, attention_head_dim=8, cross_attention_dim=16,
+        temb_dim=32, norm_num_groups=8,
+    )  # fmt: skip
+    vae = AutoencoderSnapGen(
+        latent_channels=4, encoder_channels=(8, 16), encoder_layers_per_block=1, encoder_mid_attention=False,
+        decoder_channels=(16, 8), decoder_layers_per_stage=1, norm_num_groups=4, patch_size=2, sample_size=16,
+    )  # fmt: skip
+    parts = {"text_encoder": text_tower(clip), "tokenizer": tokenizer}
+    pipeline = SnapGenPipeline(vae=vae, unet=unet, scheduler=FlowMatchEulerDiscreteScheduler(), **parts)
+    save_repository(pipeline, folder / "snapgen-nano")
+    return folder
