@@ -55,6 +55,8 @@ PROMISED = {
     **{f"ablation-{design}": (None, "higher") for design in DESIGNS},
     **{f"ablation-over-{design}": (None, "higher") for design in DESIGNS[1:]},
 }  # fmt: skip
+# These still wait for a machine with two hours to itself: `pocket eval ascan --only throughput`, resolution, ablation.
+NOT_YET = {name for name in PROMISED if name.startswith(("throughput-", "resolution-", "ablation-"))}
 NANO = ["digits", "judge", "geneval", "generation"]
 
 
@@ -140,9 +142,8 @@ def test_what_cannot_be_measured_is_said_and_nothing_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not COMMITTED.is_file(), reason="eval/results/ascan.json is not measured yet")
 def test_every_promised_number_is_committed():
     rows = {row.id: row for row in read_rows(COMMITTED)}
-    assert set(rows) == set(PROMISED)
+    assert set(rows) == set(PROMISED) - NOT_YET, "a row that is there now is no longer to be waited for"
     assert all((row.target, row.better) == PROMISED[name] for name, row in rows.items())
     assert rows["judge-clean-f1"].n >= 1000 and rows["geneval-truth"].n >= 1000 and rows["generation-named"].n >= 500
