@@ -16,6 +16,8 @@ SPACES = Path(__file__).parent
 SHARED = SPACES / "static"
 RUNTIME = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
 """What a page needs of onnxruntime-web: the plain CPU build with SIMD, the smallest there is."""
+WEIGHTS = {"ascan": "ascan-nano-digits"}
+"""What a method's page runs, where it is not `<slug>-nano`."""
 LICENSE = """\
 onnxruntime-web {version}
 
@@ -60,7 +62,7 @@ def build_static(
     Args:
         slug: a key of `METHODS` that has a folder `spaces/<slug>/static/`.
         output: the folder.
-        model: weights as `export_pipeline` takes them; None takes the package's own.
+        model: weights as `export_pipeline` takes them; None takes the package's own (see `WEIGHTS`).
         bundle: an ONNX bundle in fp32 that was exported before, in place of a new export.
         overwrite: replace an earlier result there.
         progress: called with a few words before each step.
@@ -84,7 +86,9 @@ def build_static(
         if bundle is None:
             from pocket_diffusers.pipelines.export.export_bundle import export_pipeline
 
-            bundle = export_pipeline(slug, model, "onnx", "fp32", Path(scratch) / "bundle", progress=progress)
+            bundle = export_pipeline(
+                slug, model or WEIGHTS.get(slug), "onnx", "fp32", Path(scratch) / "bundle", progress=progress
+            )
         progress("writing the page")
         _copy_bundle(Path(bundle), folder / "model")
         copy_pages(slug, folder)

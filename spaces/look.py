@@ -4,6 +4,7 @@ import re
 import shutil
 import socket
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -14,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 import gradio as gr
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from pocket_diffusers import __version__
@@ -27,6 +28,9 @@ KEPT_RESULTS = 64
 LONGEST_PROMPT = 500
 """Characters; longer than what a text encoder of a nano model reads."""
 LARGEST_SEED = 2**31 - 1
+LARGEST_SIDE = 1024
+"""Pixels of the longer side, to which larger uploads are reduced."""
+LARGEST_UPLOAD = "20mb"
 
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 THEME = gr.themes.Base(
@@ -84,6 +88,8 @@ CSS = """
 .pocket-timing { min-height: 1.6em; padding: 0 2px; }
 .pocket-pictures { min-height: 240px; }
 .pocket-pictures .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 8px !important; }
+.pocket-board { min-height: 300px; }
+.pocket-examples .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 34px !important; }
 .pocket-files:not(:has(a)), .pocket-files .label-clear-button { display: none !important; }
 @media (max-width: 720px) {
   .gradio-container > main { padding: 12px !important; }
@@ -104,7 +110,7 @@ REIMPLEMENTATION = (
 
 @contextmanager
 def page(title: str, tagline: str, note: str = REIMPLEMENTATION) -> Iterator[gr.Blocks]:
-    """The frame of a Space: header above, footer below, the queue's limits; `section`s stand between.
+    """The frame of a Space: header above, footer below, the queue's limits; between them a `desk`, or one in each tab.
 
     Args:
         title: the method's name.
@@ -114,14 +120,18 @@ def page(title: str, tagline: str, note: str = REIMPLEMENTATION) -> Iterator[gr.
     words = f"<div><h1>{escape(title)}</h1><p>{escape(tagline)}</p></div>"
     with gr.Blocks(title=f"{title} · Pocket Diffusers", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         gr.HTML(f'<header class="pocket-header">{MARK}{words}</header>', padding=False)
-        with gr.Row(elem_classes="pocket-desk", equal_height=False):
-            yield demo
+        yield demo
         gr.Markdown(f"{note}\n\nPocket Diffusers {__version__} · Apache-2.0", elem_classes="pocket-footer")
     demo.queue(max_size=QUEUE, default_concurrency_limit=1)
 
 
+def desk() -> gr.Row:
+    """Where one kind of work is done; it holds `section`s."""
+    return gr.Row(elem_classes="pocket-desk", equal_height=False)
+
+
 def section(name: str) -> gr.Column:
-    """One of the three parts of a page: "ask", "show" and "settings". On a phone they stand in this order; where there
+    """One of the three parts of a desk: "ask", "show" and "settings". On a phone they stand in this order; where there
     is room, what is shown stands beside the others."""
     return gr.Column(min_width=0, elem_classes=f"pocket-{name}")
 
@@ -153,6 +163,85 @@ def setting(label: str, low: float, high: float, value: float, step: float = 1, 
 
     slider.preprocess = preprocess
     return slider
+
+
+def drawing_board(label: str, value: Image.Image, **options: Any) -> gr.ImageEditor:
+    """A board to draw on; listeners get what is to be seen as PIL picture, None if nothing is.
+
+    A file comes by an `upload_button`: gradio hands out the brush only on a board with a picture, one that takes no
+    files itself.
+
+    Args:
+        label: its name.
+        value: picture that lies on it at first, white paper at least.
+        options: further ones of `gr.ImageEditor`, such as `brush` and `canvas_size`.
+    """
+    board = gr.ImageEditor(
+        value, label=label, type="pil", sources=(), layers=False,
+        transforms=None, buttons=[], format="png", elem_classes="pocket-board", **options,
+    )  # fmt: skip
+    read = board.preprocess
+
+    def preprocess(payload: Any) -> Image.Image | None:
+        with friendly_errors(), readable(label):
+            drawn = (read(payload) or {}).get("composite")
+            return None if drawn is None or drawn.getchannel("A").getextrema()[1] == 0 else drawn
+
+    board.preprocess = preprocess
+    return board
+
+
+def upload_button(label: str, name: str = "Image") -> gr.UploadButton:
+    """A button to choose a picture file; programs send theirs to what listens to its `upload`.
+
+    Listeners get a PIL picture, at most `LARGEST_SIDE` pixels wide and high, or None.
+
+    Args:
+        label: words on it.
+        name: of the picture, for complaints.
+    """
+    button = gr.UploadButton(label, file_types=["image"], size="lg")
+
+    def preprocess(payload: Any) -> Image.Image | None:
+        with friendly_errors():
+            return None if payload is None else read_upload(payload.path, name)
+
+    button.preprocess = preprocess
+    return button
+
+
+def read_upload(path: str, label: str = "Image") -> Image.Image:
+    """An uploaded picture, upright, at most `LARGEST_SIDE` pixels wide and high.
+
+    Raises:
+        ValueError: for a file that is no picture, is damaged or has more pixels than PIL's limit.
+    """
+    with readable(label), Image.open(path) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode not in ("RGB", "L") and not picture.mode.startswith(("I", "F")):
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        return picture
+
+
+@contextmanager
+def readable(label: str) -> Iterator[None]:
+    """Says in a sentence why a file cannot be read as a picture.
+
+    Raises:
+        ValueError: in place of what PIL raises.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"{label} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller first.") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{label} is no picture that can be read: use a PNG, JPEG, WebP or GIF file.") from None
+    except Exception as error:  # each of PIL's readers has exceptions of its own for a damaged file
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(f"{label} is damaged: {reason}.") from error
 
 
 def chosen_seed(seed: float | None, fresh: bool) -> int:
@@ -245,8 +334,9 @@ def serve(demo: gr.Blocks, port: int | None = None, share: bool = False, wait: b
     options = {"server_port": port, "share": share, "quiet": True, "prevent_thread_lock": True}
     # Gradio would render pages through node where it finds it, which takes longer to start and fails offline.
     app, local, public = demo.launch(
-        **options, theme=THEME, css=CSS, footer_links=["api", "gradio", "settings"], ssr_mode=False, max_threads=8
-    )
+        **options, theme=THEME, css=CSS, footer_links=["api", "gradio", "settings"], ssr_mode=False, max_threads=8,
+        max_file_size=LARGEST_UPLOAD,
+    )  # fmt: skip
     address = public or local
     if wait:
         print(f"Open {address} in a browser; Ctrl-C stops it.", flush=True)

@@ -54,7 +54,7 @@ def build(model: str | None = None) -> gr.Blocks:
         line = watch.line(len(pictures), "picture", f"{int(steps)} steps · guidance {guidance:g}")
         return list(zip(files, captions, strict=True)), line, files, seed
 
-    with look.page("SnapGen", "Text to picture with a model small enough for a phone.") as demo:
+    with look.page("SnapGen", "Text to picture with a model small enough for a phone.") as demo, look.desk():
         with look.section("ask"):
             prompt, button = look.prompt_row("Prompt", "a red cube left of a blue sphere", "Draw")
             examples = look.example_prompts(EXAMPLES, prompt)

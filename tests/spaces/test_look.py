@@ -73,6 +73,51 @@ def test_old_results_are_removed(monkeypatch, tmp_path):
     assert Path(made[-1][0]).name == "ein-w-rfel-rot.png" and Image.open(made[-1][0]).text == {"seed": "4"}
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_uploads_of_every_mode_are_read_and_reduced(tmp_path, mode):
+    from PIL import Image
+
+    from pocket_diffusers.spaces.look import read_upload
+
+    Image.new(mode, (3000, 1500)).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
+    picture = read_upload(str(next(tmp_path.iterdir())))
+    assert picture.size == (1024, 512)
+    assert picture.mode in ("L", "RGB", "RGBA") or mode == "I;16"
+
+
+def test_uploads_stand_upright(tmp_path):
+    from PIL import Image
+
+    from pocket_diffusers.spaces.look import read_upload
+
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_upload(str(tmp_path / "a.jpg")).size == (20, 40)
+
+
+def test_uploads_that_cannot_be_read(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from pocket_diffusers.spaces.look import read_upload
+
+    path = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(ValueError, match="Image has more than 4,000 pixels: make it smaller first"):
+        read_upload(str(path))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="Image has more than 1,000 pixels"):
+        read_upload(str(path))
+    monkeypatch.undo()
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="Digit is damaged: "):
+        read_upload(str(path), "Digit")
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match="Image is no picture that can be read: use a PNG, JPEG, WebP or GIF file"):
+        read_upload(str(path))
+
+
 def test_demo_serves_until_it_is_stopped():
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pocket_diffusers.cli", "demo", "snapgen"]

@@ -1,0 +1,225 @@
+"""The Space of AsCAN: objects found in pictures, digits read, pictures drawn by class."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from pocket_diffusers.pipelines.detection_overlay import draw_detections, object_name
+from pocket_diffusers.pipelines.drawn_digit import read_digit
+from pocket_diffusers.pipelines.generation import ImageRequest, generate_images, load_pipeline, silence_libraries
+from pocket_diffusers.pipelines.outputs import MIN_SCORE, Detections
+from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
+from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
+from pocket_diffusers.pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
+from pocket_diffusers.spaces import look
+from pocket_diffusers.training.datasets.pocketworld.records import pictures
+from pocket_diffusers.training.datasets.pocketworld.scene import COLORS
+
+TAGLINE = "One design of convolutions and attention that finds objects, reads digits and draws pictures."
+NOTE = (
+    "Re-implementation, AsCAN-style and reconstructed; weights trained on PocketWorld, a small computer-drawn world of "
+    "coloured shapes, and on the handwritten digits that scikit-learn ships. The models run in this app itself: no "
+    "other service sees your pictures."
+)
+WEIGHTS = ("ascan-nano-judge", "ascan-nano-digits", "ascan-nano")
+EXAMPLES = range(6)
+EXAMPLE_SIZE = 256
+DIGIT_BOARD = 280
+
+
+def build(model: str | None = None) -> gr.Blocks:
+    """The page, with its three pipelines loaded.
+
+    Args:
+        model: weights as `load_pipeline` takes them, in place of the package's own of the same kind.
+
+    Raises:
+        ValueError: for an unknown name of weights, or a generator whose classes are no pairs of colour and shape.
+        OSError: when the weights cannot be read.
+    """
+    silence_libraries()
+    loaded = [load_pipeline("ascan", name) for name in (*WEIGHTS, *([model] if model else []))]
+    of_kind = {type(pipeline): pipeline for pipeline in loaded}
+    with look.page("AsCAN", TAGLINE, NOTE) as demo, gr.Tabs():
+        with gr.Tab("Detect"), look.desk():
+            detect_desk(of_kind[AsCANDetectionPipeline])
+        with gr.Tab("Digits"), look.desk():
+            digits_desk(of_kind[AsCANImageClassificationPipeline])
+        with gr.Tab("Generate"), look.desk():
+            generate_desk(of_kind[AsCANPipeline])
+    return demo
+
+
+def detect_desk(pipeline: AsCANDetectionPipeline) -> None:
+    """A picture in, its objects out."""
+    shown = [Image.fromarray(example.rgb) for example in pictures("test", EXAMPLE_SIZE, EXAMPLES)]
+
+    @look.friendly_errors()
+    def detect(image: Image.Image | None, threshold: float = 0.3) -> tuple[Image.Image, str, dict[str, Any]]:
+        """The picture with boxes and masks, a table of what was found and the time it took, and all of it as JSON."""
+        if image is None:
+            raise ValueError("There is no picture: draw something, upload a picture or choose an example.")
+        watch = look.Stopwatch()
+        (found,) = pipeline(image, threshold=threshold).detections
+        line = watch.line(len(found), "object", f"threshold {threshold:g} · {image.width} × {image.height} pixels")
+        return draw_detections(image, found), f"{line}\n\n{found_table(found)}", found.to_dict()
+
+    def detect_example(threshold: float, event: gr.SelectData) -> tuple[Any, ...]:
+        image = shown[event.index]
+        return image, *detect(image, threshold)
+
+    with look.section("ask"):
+        board = look.drawing_board(
+            "Picture", shown[0],
+            brush=gr.Brush(default_size=14, colors=[_css(rgb) for rgb in COLORS.values()]),
+            canvas_size=(EXAMPLE_SIZE, EXAMPLE_SIZE), height=340,
+        )  # fmt: skip
+        button = gr.Button("Find objects", variant="primary", size="lg")
+        upload = look.upload_button("Upload a picture")
+        gallery = gr.Gallery(
+            shown,
+            label="Try one of these", columns=3, allow_preview=False, interactive=False, format="png", buttons=[],
+            elem_classes="pocket-examples",
+        )  # fmt: skip
+    with look.section("show"):
+        overlay = gr.Image(label="What was found", format="png", interactive=False, buttons=["download", "fullscreen"])
+        table = gr.Markdown(elem_classes="pocket-timing")
+    with look.section("settings"):
+        threshold = look.setting(
+            "Threshold", MIN_SCORE, 1, 0.3, 0.01, "Objects the model is less sure of are left out."
+        )
+        with gr.Accordion("As JSON", open=False):
+            record = gr.JSON(show_label=False)
+    work = {"outputs": [overlay, table, record], "concurrency_id": "model", "show_progress_on": overlay}
+    upload.upload(detect, [upload, threshold], **work, api_name="detect")
+    upload.upload(lambda image: image, upload, board, api_visibility="private")
+    button.click(detect, [board, threshold], **work, api_visibility="private", scroll_to_output=True)
+    work["outputs"] = [board, *work["outputs"]]
+    gallery.select(detect_example, threshold, **work, api_visibility="private")
+
+
+def digits_desk(pipeline: AsCANImageClassificationPipeline) -> None:
+    """A drawn digit in, the likeliest classes out."""
+
+    @look.friendly_errors()
+    def read(image: Image.Image | None) -> tuple[dict[str, float], Image.Image, str]:
+        """The three likeliest digits with their probabilities, what the model saw, and the time it took."""
+        if image is None:
+            raise ValueError("The board is empty: draw a digit or upload a picture of one.")
+        watch = look.Stopwatch()
+        digit = read_digit(image)
+        output = pipeline(digit, top_k=3)
+        scores = dict(zip(output.labels[0], output.scores[0], strict=True))
+        seen = digit.resize((DIGIT_BOARD, DIGIT_BOARD), Image.Resampling.NEAREST)
+        return scores, seen, watch.line(1, "digit", "8 × 8 cells of ink")
+
+    with look.section("ask"):
+        board = look.drawing_board(
+            "Draw a digit", Image.new("RGB", (DIGIT_BOARD, DIGIT_BOARD), "white"),
+            brush=gr.Brush(default_size=11, colors=["#000000"], color_mode="fixed"),
+            canvas_size=(DIGIT_BOARD, DIGIT_BOARD), fixed_canvas=True, height=390,
+        )  # fmt: skip
+        button = gr.Button("Read", variant="primary", size="lg")
+        upload = look.upload_button("Upload a picture of a digit")
+    with look.section("show"):
+        label = gr.Label(label="Likeliest digits", num_top_classes=3)
+        timing = gr.Markdown(elem_classes="pocket-timing")
+    with look.section("settings"), gr.Accordion("What the model sees", open=False):
+        seen = gr.Image(show_label=False, format="png", interactive=False, buttons=[], height=DIGIT_BOARD)
+    work = {"outputs": [label, seen, timing], "concurrency_id": "model", "show_progress_on": label}
+    upload.upload(read, upload, **work, api_name="read_digit")
+    button.click(read, board, **work, api_visibility="private", scroll_to_output=True)
+
+
+def generate_desk(pipeline: AsCANPipeline) -> None:
+    """A class in, pictures out."""
+    colors, shapes = color_shape_names(list(pipeline.labels))
+
+    @look.friendly_errors()
+    def generate(
+        color: str,
+        shape: str,
+        num_images: int = 4,
+        steps: int = 28,
+        guidance: float = 4.0,
+        seed: int = 0,
+        new_seed: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
+    ) -> tuple[list[tuple[str, str]], str, list[str], int]:
+        """Pictures with their captions, a line on the time they took, the same pictures as files, the first seed."""
+        watch = look.Stopwatch()
+        seed = look.chosen_seed(seed, new_seed)
+        name = f"{color} {shape}"
+        request = ImageRequest((name,), None, int(steps), guidance, int(num_images), seed=seed)
+        made = list(generate_images(pipeline, request, look.step_progress(progress, "Drawing")))
+        settings = {"class": name, "steps": int(steps), "guidance": guidance}
+        files = look.keep_pictures(
+            [(picture.image, f"{picture.seed} {name}") for picture in made],
+            [{**settings, "seed": picture.seed} for picture in made],
+        )
+        captions = [f"seed {picture.seed}" for picture in made]
+        line = watch.line(len(made), "picture", f"{name} · {int(steps)} steps · guidance {guidance:g}")
+        return list(zip(files, captions, strict=True)), line, files, seed
+
+    with look.section("ask"):
+        color = gr.Dropdown(colors, value=colors[0], label="Colour")
+        shape = gr.Dropdown(shapes, value=shapes[0], label="Shape")
+        count = look.setting("Pictures", 1, 8, 4)
+        button = gr.Button("Draw", variant="primary", size="lg")
+    with look.section("show"):
+        gallery = gr.Gallery(
+            label="Pictures", show_label=False, format="png", columns=2, object_fit="contain", interactive=False,
+            buttons=["download", "fullscreen"], elem_classes="pocket-pictures",
+        )  # fmt: skip
+        timing = gr.Markdown(elem_classes="pocket-timing")
+        files = gr.File(label="PNG files", file_count="multiple", interactive=False, elem_classes="pocket-files")
+    with look.section("settings"), gr.Accordion("Settings", open=False):
+        steps = look.setting("Steps", 1, 50, 28, info="More is slower and finer.")
+        guidance = look.setting("Guidance", 1, 15, 4, 0.5, info="How strictly to follow the class; 1 is off.")
+        seed, fresh = look.seed_row()
+    button.click(
+        generate,
+        [color, shape, count, steps, guidance, seed, fresh],
+        [gallery, timing, files, seed],
+        concurrency_id="model",
+        show_progress_on=gallery,
+        scroll_to_output=True,
+        api_name="generate",
+    )
+
+
+def color_shape_names(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Colours and shapes of classes such as "red cube", in PocketWorld's order where it knows them.
+
+    Raises:
+        ValueError: when the classes are not every colour with every shape.
+    """
+    parts = [label.partition(" ")[::2] for label in labels]
+    colors, shapes = (list(dict.fromkeys(column)) for column in zip(*parts, strict=True))
+    if not all(shapes) or len(parts) != len(colors) * len(shapes):
+        raise ValueError(
+            f"this page draws classes such as 'red cube', but the model's are {', '.join(labels[:3])}, ..."
+        )
+    known = list(COLORS)
+    return sorted(colors, key=lambda color: known.index(color) if color in known else len(known)), shapes
+
+
+def found_table(found: Detections) -> str:
+    """A Markdown table of objects."""
+    if not len(found):
+        return "Nothing was found: try a lower threshold."
+    lines = ["| object | score | box: x0, y0, x1, y1 |", "|---|---|---|"]
+    for index, box in enumerate(found.boxes):
+        sides = ", ".join(f"{side:.0f}" for side in box)
+        lines.append(f"| {object_name(found, index)} | {found.scores[index]:.2f} | {sides} |")
+    return "\n".join(lines)
+
+
+def _css(rgb: Sequence[float]) -> str:
+    return "#" + "".join(f"{round(255 * value):02x}" for value in rgb)
+
+
+if __name__ == "__main__":
+    look.serve(build())

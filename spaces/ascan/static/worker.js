@@ -1,0 +1,4 @@
+import { DigitReader } from "./ascan.js";
+import { serve } from "./background.js";
+
+serve(DigitReader);
