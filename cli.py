@@ -87,12 +87,12 @@ def list_methods() -> None:
 def generate(
     slug: Slug,
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", help="What to draw; repeat it for several pictures.")
+        list[str] | None, typer.Option("--prompt", "-p", help="What to draw: a text, or for ascan a class; repeat it for several.")
     ] = None,
     prompts_file: Annotated[
         Path | None, typer.Option(help="A text file with one prompt a line, instead of or besides --prompt.")
     ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the pictures should not show; not for ascan.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +118,7 @@ def generate(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
 ) -> None:
-    """Make pictures from text with a trained model.
+    """Make pictures from text, or by class, with a trained model.
 
     Writes one PNG a picture, a captioned sheet.png of all of them, and run.json with everything that made them.
     Without --output they go to outputs/generate-SLUG. Nothing is downloaded unless --model is a Hub id.
@@ -127,6 +127,7 @@ def generate(
 
         pocket generate snapgen --prompt "a red cube"
         pocket generate snapgen -p "two blue spheres" -p "a green cone" --num-images 4 --seed 7 -o cones
+        pocket generate ascan -p "red cube" -p "blue torus"
     """
     _check_known("method", slug, METHODS)
     prompts = tuple(_read_prompts(prompt or [], prompts_file))
@@ -277,6 +278,7 @@ def push(
 
     With --dry-run nothing is sent and no token is needed: look at the folder (outputs/push-SLUG without --output).
     Otherwise the token comes from `hf auth login` or HF_TOKEN, and the folder is kept only if --output names it.
+    A method with several weights gets a repository for each: those of ascan-nano-judge go to REPO-judge.
 
     Examples:
 
