@@ -55,8 +55,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         "paper": {"arxiv": template.method.paper},
     }
     if slug in METHODS:
-        task, target = next(iter(METHODS[slug].items()))
-        facts["pipeline"] = {"name": target.split(":")[1], "task": task}
+        facts["pipeline"] = _pipeline_of(slug, weights)
     if (weights / "embedded.json").is_file():
         facts["embedded"] = read_json(weights / "embedded.json")
     facts["training"] = read_training(sources.cards / "training" / f"{name}.json", digest)
@@ -171,6 +170,17 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except ValueError:
         raise ValueError(f"{path} is truncated or no JSON file.") from None
+
+
+def _pipeline_of(slug: str, weights: Path) -> dict[str, str]:
+    """Class and task of the pipeline that a repository names; the method's first where it names none."""
+    tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
+    named = (
+        read_json(weights / "model_index.json").get("_class_name") if (weights / "model_index.json").is_file() else None
+    )
+    name = named[-1] if isinstance(named, list) else named
+    name = name if name in tasks else next(iter(tasks))
+    return {"name": name, "task": tasks[name]}
 
 
 def _tables(rows: list[dict[str, Any]], main: tuple[str, ...]) -> dict[str, str]:

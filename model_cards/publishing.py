@@ -19,9 +19,9 @@ from ..pipelines import METHODS
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
-from .render import CARD, render_card, result_row
+from .render import CARD, cards_of, render_card, result_row
 from .samples import FOLDER, draw_samples, sample_plan, stale_samples
-from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, split_card
+from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, slug_of, split_card
 from .validate import check_model_card, check_space_card
 from .wheel import NAME, build_wheel
 
@@ -128,6 +128,8 @@ def assemble(
 ) -> list[Part]:
     """Puts everything that a push uploads into sub-folders of `folder`, checked; nothing is fetched or sent.
 
+    A method with several weights has a repository for each: those of `<slug>-nano-judge` go to "<repo>-judge".
+
     Args:
         slug: of the method.
         repo: id "owner/name" of the model repository; its Space has the same, a static page that with "-static".
@@ -148,12 +150,16 @@ def assemble(
     check_repo(repo)
     if slug not in METHODS:
         raise ValueError(f"method {slug!r} is unknown: use one of {', '.join(METHODS)}.")
-    say("putting the model repository together")
-    parts = [Part(folder / "model", repo, "model")]
-    assemble_model(slug, repo, folder / "model", sources)
+    parts = []
+    for name in cards_of(slug, sources):
+        kind = name.removeprefix(f"{slug}-nano")
+        say(f"putting the model repository {repo}{kind} together")
+        parts.append(Part(folder / f"model{kind}", f"{repo}{kind}", "model"))
+        assemble_model(name, f"{repo}{kind}", folder / f"model{kind}", sources)
+    models = [part.repo for part in parts]
     if space:
         say("building the wheel and the Space")
-        assemble_space(slug, repo, folder / "space")
+        assemble_space(slug, repo, folder / "space", models)
         parts.append(Part(folder / "space", repo, "space", "gradio"))
     if static:
         say("building the page that runs in the browser")
@@ -163,8 +169,14 @@ def assemble(
     return parts
 
 
-def assemble_model(slug: str, repo: str, folder: Path, sources: Sources = PACKAGE_SOURCES) -> None:
-    """Writes the model repository: weights, shim, card, samples, export contract, results and licence.
+def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAGE_SOURCES) -> None:
+    """Writes a model repository: weights, shim, card, samples, export contract, results and licence.
+
+    Args:
+        name: of the weights, such as "snapgen-nano".
+        repo: id "owner/name" that it will have.
+        folder: made here.
+        sources: where templates, results and weights are.
 
     Raises:
         FileNotFoundError: when a piece is missing.
@@ -174,8 +186,7 @@ def assemble_model(slug: str, repo: str, folder: Path, sources: Sources = PACKAG
     from ..pipelines.generation import load_pipeline
     from ..pipelines.repository import check_repository
 
-    name = f"{slug}-nano"
-    weights = sources.checkpoints / name
+    slug, weights = slug_of(name), sources.checkpoints / name
     check_repository(weights, digests=True)
     text = render_card(name, repo, sources=sources)
     shutil.copytree(weights, folder, ignore=shutil.ignore_patterns(CARD, ".*", "__pycache__"))
@@ -198,10 +209,11 @@ def assemble_model(slug: str, repo: str, folder: Path, sources: Sources = PACKAG
     _refuse_faults(check_model_card(text, f"{repo}/{CARD}", folder))
 
 
-def assemble_space(slug: str, repo: str, folder: Path) -> None:
-    """Writes the Space: its app, a README that names the model, the wheel, and requirements that name the wheel.
+def assemble_space(slug: str, repo: str, folder: Path, models: list[str] | None = None) -> None:
+    """Writes the Space: its app, a README that names the models, the wheel, and requirements that name the wheel.
 
     The wheel is named by its address in the Space: the Hub installs requirements before it copies the other files.
+    `models` are ids of the model repositories; None is `repo` alone.
 
     Raises:
         FileNotFoundError: when the method has no Space, or a file of it is missing.
@@ -219,7 +231,7 @@ def assemble_space(slug: str, repo: str, folder: Path) -> None:
     if count != 1:
         raise ValueError(f"{source / 'requirements.txt'} must ask for {NAME} in one line, such as {NAME}[demo].")
     (folder / "requirements.txt").write_text(pinned, encoding="utf-8")
-    _write_space_card(folder, repo)
+    _write_space_card(folder, repo, models or [repo])
 
 
 def assemble_static(slug: str, repo: str, folder: Path) -> Path:
@@ -231,9 +243,10 @@ def assemble_static(slug: str, repo: str, folder: Path) -> Path:
     """
     from importlib import import_module
 
-    build_static = import_module(f"{__package__.split('.')[0]}.spaces.build_static").build_static
-    built = Path(build_static(slug, folder))
-    _write_space_card(built, repo)
+    page = import_module(f"{__package__.split('.')[0]}.spaces.build_static")
+    built = Path(page.build_static(slug, folder))
+    weights = page.WEIGHTS.get(slug, f"{slug}-nano")
+    _write_space_card(built, repo, [repo + weights.removeprefix(f"{slug}-nano")])
     return built
 
 
@@ -304,11 +317,11 @@ def _refusal(part: Part, error: Exception) -> str:
     return f"{place} was not uploaded: the Hub answered {status}, {reason}."
 
 
-def _write_space_card(folder: Path, repo: str) -> None:
-    """Names the model in the Space's front matter, and the Space itself where its text says OWNER/NAME."""
+def _write_space_card(folder: Path, repo: str, models: list[str]) -> None:
+    """Names the models in the Space's front matter, and the Space itself where its text says OWNER/NAME."""
     path = folder / CARD
     front, body = split_card(read_text(path), str(path))
-    path.write_text(join_card({**front, "models": [repo]}, body.replace("OWNER/NAME", repo)), encoding="utf-8")
+    path.write_text(join_card({**front, "models": models}, body.replace("OWNER/NAME", repo)), encoding="utf-8")
     _refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
 
 
@@ -328,7 +341,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 def _copy(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
+    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, target)
 
 
 def _refuse_odd_names(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sample pictures of a card: drawn by the weights beside which they lie, and redrawn when those change."""
+"""Sample pictures of a card: made by the weights beside which they lie, and made again when those change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..pipelines.result_folder import RECORD, result_folder, write_record
 from .facts import read_json, weights_digest
+from .recognition_samples import SOURCES, recognize
 from .template import CardTemplate
 
 FOLDER = "samples"
@@ -16,15 +17,20 @@ SHEET = "sheet.png"
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """What a card wants drawn.
+    """What a card wants to show.
 
     Attributes:
-        prompts: one picture each.
-        arguments: of `ImageRequest`, such as `guidance_scale` and `seed`.
+        prompts: one picture each: texts or classes of a generator, or names of the pictures that a recognizer looks at.
+        arguments: of `ImageRequest`, such as `guidance_scale` and `seed`; or of `recognize`, such as `pictures`.
     """
 
     prompts: tuple[str, ...]
     arguments: Mapping[str, Any]
+
+    @property
+    def recognizes(self) -> bool:
+        """Whether the weights look at pictures, and do not make them."""
+        return "pictures" in self.arguments
 
     @property
     def files(self) -> list[str]:
@@ -33,17 +39,29 @@ class SamplePlan:
 
 
 def sample_plan(template: CardTemplate) -> SamplePlan | None:
-    """The plan of a template: its `widget` texts, drawn as its `pocket.samples` says; None without the latter.
+    """The plan of a template; None without `pocket.samples`.
+
+    With `pictures` (one of `SOURCES`) and `count` in there, so many test pictures are looked at; else the `widget`
+    texts are drawn with its arguments.
 
     Raises:
-        ValueError: when there are no such texts.
+        ValueError: when there are no such texts or pictures.
     """
-    if template.method.samples is None:
+    wanted = template.method.samples
+    if wanted is None:
         return None
+    if "pictures" in wanted:
+        source, count = wanted["pictures"], wanted.get("count")
+        if source not in SOURCES or not isinstance(count, int) or count < 1:
+            raise ValueError(
+                f"{template.path}: samples need pictures, one of {', '.join(SOURCES)}, and a count of at least 1, not "
+                f"{source!r} and {count!r}."
+            )
+        return SamplePlan(tuple(f"{source} {index}" for index in range(count)), wanted)
     prompts = tuple(str(entry.get("text", "")) for entry in template.front.get("widget") or [])
     if not prompts or not all(prompts):
         raise ValueError(f"{template.path}: samples need 'widget' entries with a text each.")
-    return SamplePlan(prompts, template.method.samples)
+    return SamplePlan(prompts, wanted)
 
 
 def stale_samples(plan: SamplePlan, weights: Path, folder: Path) -> str | None:
@@ -63,7 +81,7 @@ def stale_samples(plan: SamplePlan, weights: Path, folder: Path) -> str | None:
 
 
 def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> None:
-    """Draws the plan into `folder`, whole or not at all: a PNG a prompt, a captioned sheet, and a record.
+    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, and a record.
 
     An earlier folder of samples is replaced; anything else there is not.
 
@@ -77,16 +95,19 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
 
     with result_folder(folder, overwrite=True) as draft:
         start = perf_counter()
-        pictures = list(
-            generate_images(load_pipeline(slug, str(weights)), ImageRequest(plan.prompts, **plan.arguments))
-        )
-        for picture, name in zip(pictures, plan.files, strict=True):
-            picture.image.save(draft / name)
-        contact_sheet([picture.image for picture in pictures], list(plan.prompts), cell=128).save(draft / SHEET)
+        pipeline = load_pipeline(slug, str(weights))
         inputs = {
             "weights_sha256": weights_digest(weights),
             "prompts": list(plan.prompts),
             "arguments": dict(plan.arguments),
-            "seeds": [picture.seed for picture in pictures],
         }
+        if plan.recognizes:
+            images, captions = zip(*recognize(pipeline, **plan.arguments), strict=True)
+        else:
+            pictures = list(generate_images(pipeline, ImageRequest(plan.prompts, **plan.arguments)))
+            images, captions = [picture.image for picture in pictures], plan.prompts
+            inputs["seeds"] = [picture.seed for picture in pictures]
+        for image, name in zip(images, plan.files, strict=True):
+            image.save(draft / name)
+        contact_sheet(images, captions, cell=256 if plan.recognizes else 128).save(draft / SHEET)
         write_record(draft, "pocket card", inputs, plan.arguments.get("seed"), perf_counter() - start)

@@ -16,6 +16,7 @@ from pocket_diffusers.model_cards.facts import (
     weights_digest,
 )
 from pocket_diffusers.model_cards.template import read_template
+from pocket_diffusers.pipelines import METHODS
 
 
 def facts_of(world):
@@ -46,6 +47,15 @@ def test_rows_by_id_and_by_file(world):
     assert facts["named-right"]["verdict"] == "missed" and facts["unet-parameters"]["verdict"] == "met"
     assert facts["pipeline"] == {"name": "SnapGenPipeline", "task": "text-to-image"}
     assert facts["weights"]["unet"]["conv"]["parameters"] == 4 * 3 * 2 + 1000
+
+
+def test_pipeline_is_the_one_that_the_repository_names(world, monkeypatch):
+    tasks = {"text-to-image": "pipeline_snapgen:SnapGenPipeline", "object-detection": "pipeline_other:Finder"}
+    monkeypatch.setitem(METHODS, "snapgen", tasks)
+    (world.weights / "model_index.json").write_text('{"_class_name": ["pipeline_other", "Finder"]}')
+    assert facts_of(world)["pipeline"] == {"name": "Finder", "task": "object-detection"}
+    (world.weights / "model_index.json").write_text('{"_class_name": "Unknown"}')
+    assert facts_of(world)["pipeline"]["name"] == "SnapGenPipeline"
 
 
 def test_tables_show_every_row_once_and_say_what_is_missed(world):

@@ -194,7 +194,7 @@ def test_private_space_is_refused_with_its_reason():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("push") / "model"
-    assemble_model("snapgen", REPO, folder)
+    assemble_model("snapgen-nano", REPO, folder)
     return folder
 
 
@@ -278,8 +278,29 @@ def test_faulty_space(space, tmp_path, name, text, message):
 
 
 def test_method_without_a_space(space, tmp_path):
-    with pytest.raises(FileNotFoundError, match="ascan has no Space"):
-        assemble_space("ascan", REPO, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="atom has no Space"):
+        assemble_space("atom", REPO, tmp_path / "out")
+
+
+def test_every_weights_of_a_method_get_a_repository(space, world, monkeypatch, tmp_path):
+    for name in ("snapgen-nano-judge", "clip-nano"):
+        (world.sources.checkpoints / name).mkdir()
+    made = []
+
+    def assemble_model(name: str, repo: str, folder: Path, sources: object) -> None:
+        folder.mkdir(parents=True)
+        made.append((name, repo, folder.name))
+
+    monkeypatch.setattr(publishing, "assemble_model", assemble_model)
+    parts = publishing.assemble("snapgen", REPO, tmp_path / "out", sources=world.sources)
+    assert made == [("snapgen-nano", REPO, "model"), ("snapgen-nano-judge", f"{REPO}-judge", "model-judge")]
+    assert [(part.repo, part.kind) for part in parts] == [
+        (REPO, "model"),
+        (f"{REPO}-judge", "model"),
+        (REPO, "space"),
+    ]
+    front = yaml.safe_load((parts[-1].folder / "README.md").read_text().split("---")[1])
+    assert front["models"] == [REPO, f"{REPO}-judge"]
 
 
 def test_links_and_climbing_names_are_refused(tmp_path):
@@ -293,7 +314,7 @@ def test_links_and_climbing_names_are_refused(tmp_path):
 
 
 def test_failed_dry_run_leaves_nothing(monkeypatch, tmp_path):
-    def fail(slug: str, repo: str, folder: Path, sources: object) -> None:
+    def fail(name: str, repo: str, folder: Path, sources: object) -> None:
         folder.mkdir()
         raise ValueError("the card names 0.9, which nobody measured.")
 

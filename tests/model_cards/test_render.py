@@ -23,6 +23,12 @@ def test_hub_reads_the_front_matter(world):
     assert result.metric_args == {"interval": [0.75, 0.875], "n": 1600, "seed": 0}
 
 
+def test_recognizer_shows_pictures_without_a_widget(world):
+    world.edit_template("widget:\n  - text: a red cube\n  - text: a green cone\n", "")
+    world.edit_template("{guidance_scale: 7.0, seed: 0}", "{pictures: digits, count: 2}")
+    assert "widget" not in ModelCard(render_card("snapgen-nano", sources=world.sources)).data.to_dict()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -50,12 +50,29 @@ def test_lost_picture(world, plan):
     assert "01.png is missing" in stale_samples(plan, world.weights, world.weights / "samples")
 
 
+RECOGNIZER = "  samples: {pictures: pocketworld, count: 3, threshold: 0.4}\n"
+
+
+def test_plan_of_a_recognizer(world):
+    world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", RECOGNIZER)
+    plan = sample_plan(read_template(world.template))
+    assert plan.recognizes and plan.prompts == ("pocketworld 0", "pocketworld 1", "pocketworld 2")
+    assert plan.files == ["00.png", "01.png", "02.png"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("pocketworld", "imagenet"), ("count: 3", "count: 0"), ("count: 3, ", "")])
+def test_recognizer_needs_known_pictures_and_a_count(world, old, new):
+    world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", RECOGNIZER.replace(old, new))
+    with pytest.raises(ValueError, match="samples need pictures, one of pocketworld, digits, and a count of at least"):
+        sample_plan(read_template(world.template))
+
+
 class Drawing:
     """A pipeline that paints each picture in the shade of its seed."""
 
     num_timesteps = 1
 
-    def __call__(self, prompt, generator, **options):
+    def __call__(self, prompt, generator, callback_on_step_end, **options):
         assert options["guidance_scale"] == 7.0
         self.images = [Image.new("RGB", (8, 8), (one.initial_seed(),) * 3) for one in generator]
         return self
@@ -72,3 +89,19 @@ def test_draw(world, plan, monkeypatch, tmp_path: Path):
     (folder / "run.json").unlink()
     with pytest.raises(FileExistsError, match="no earlier result"):
         draw_samples("snapgen", plan, world.weights, folder)
+
+
+def test_look_at_pictures(world, monkeypatch, tmp_path: Path):
+    def recognize(pipeline, **arguments):
+        assert (pipeline, arguments) == ("the judge", {"pictures": "pocketworld", "count": 3, "threshold": 0.4})
+        return iter([(Image.new("RGB", (8, 8), (shade,) * 3), f"caption {shade}") for shade in range(3)])
+
+    world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", RECOGNIZER)
+    plan = sample_plan(read_template(world.template))
+    monkeypatch.setattr("pocket_diffusers.pipelines.generation.load_pipeline", lambda slug, model: "the judge")
+    monkeypatch.setattr("pocket_diffusers.model_cards.samples.recognize", recognize)
+    folder = tmp_path / "samples"
+    draw_samples("ascan", plan, world.weights, folder)
+    assert stale_samples(plan, world.weights, folder) is None
+    assert [Image.open(folder / name).getpixel((0, 0)) for name in plan.files] == [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
+    assert "seeds" not in json.loads((folder / "run.json").read_text())["inputs"]

@@ -1,0 +1,12 @@
+"""Lets DiffusionPipeline.from_pretrained(..., trust_remote_code=True) load this repository."""
+
+try:
+    import pocket_diffusers.hub_models.transformer_ascan
+    from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline  # noqa: F401
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("pocket_diffusers"):
+        raise
+    raise ImportError(
+        "This repository needs the package pocket-diffusers, in a version that has AsCANImageClassificationPipeline: "
+        "pip install --upgrade pocket-diffusers"
+    ) from error

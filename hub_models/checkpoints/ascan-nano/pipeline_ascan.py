@@ -1,0 +1,13 @@
+"""Lets DiffusionPipeline.from_pretrained(..., trust_remote_code=True) load this repository."""
+
+try:
+    import pocket_diffusers.hub_models.autoencoder_snapgen
+    import pocket_diffusers.hub_models.unet_ascan
+    from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline  # noqa: F401
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("pocket_diffusers"):
+        raise
+    raise ImportError(
+        "This repository needs the package pocket-diffusers, in a version that has AsCANPipeline: "
+        "pip install --upgrade pocket-diffusers"
+    ) from error
