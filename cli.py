@@ -87,12 +87,12 @@ def list_methods() -> None:
 def generate(
     slug: Slug,
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", help="What to draw: a text, or for ascan a class; repeat it for several.")
+        list[str] | None, typer.Option("--prompt", "-p", help="What to draw: a text, or a class for ascan; repeat it.")
     ] = None,
     prompts_file: Annotated[
         Path | None, typer.Option(help="A text file with one prompt a line, instead of or besides --prompt.")
     ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the pictures should not show; not for ascan.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What pictures should not show; not for ascan.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
