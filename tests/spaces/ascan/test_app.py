@@ -57,7 +57,9 @@ def ask(client, endpoint: str, *given, **settings):
 
 
 def draw(client, color: str = "red", shape: str = "cube", **settings):
-    return ask(client, "/generate", color, shape, **{"steps": 2, "num_images": 1, "seed": 7, **settings})
+    return ask(
+        client, "/generate", color, shape, **{"steps": 2, "num_images": 1, "seed": 7, "new_seed": False, **settings}
+    )
 
 
 def test_api_names_three_endpoints_with_named_settings(client):
