@@ -221,9 +221,8 @@ def test_a_person_uploads_a_picture(address, open_page, scene):
     page.get_by_text("256 × 256 pixels").first.wait_for()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
-def test_a_person_draws_a_digit(address, open_page, tmp_path, width, dark):
-    page = open_page(address, width=width, dark=dark)
+def test_a_person_draws_a_digit(address, open_page, tmp_path):
+    page = open_page(address)
     page.get_by_role("tab", name="Digits").click()
     page.get_by_role("button", name="Read", exact=True).click()
     page.get_by_text("There is no digit to be seen: all of the picture has one shade.").first.wait_for()
