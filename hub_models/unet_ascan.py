@@ -203,7 +203,7 @@ class AsCANUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, PresetMixin):
     def _check_inputs(
         self, sample: Tensor, timestep: Tensor | float, labels: Tensor | None, text: Tensor | None, mask: Tensor | None
     ) -> None:
-        config, multiple, batch = self.config, self.size_multiple, len(sample)
+        config, multiple, batch = self.config, self.size_multiple, sample.shape[0]  # len() would fix it in exports
         if sample.ndim != 4 or sample.shape[1] != config.in_channels:
             raise ValueError(f"sample must be [batch, {config.in_channels}, height, width], not {list(sample.shape)}.")
         if sample.shape[2] % multiple or sample.shape[3] % multiple:

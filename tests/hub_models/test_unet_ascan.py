@@ -252,3 +252,14 @@ def test_save_and_load(tmp_path):
         assert torch.equal(value, again.state_dict()[key]), key
     with torch.no_grad():
         torch.testing.assert_close(again(**inputs(model)).sample, model(**inputs(model)).sample, atol=1e-5, rtol=1e-5)
+
+
+def test_an_exported_graph_takes_any_batch():
+    unet = AsCANUNet2DModel.from_preset("nano").eval()
+    unet.set_attention_form("explicit")  # as exports do
+    batch = torch.export.Dim("batch", min=1, max=64)
+    example = torch.zeros(2, 16, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
+    program = torch.export.export(unet, example, dynamic_shapes=({0: batch},) * 3, strict=False)
+    inputs = torch.randn(3, 16, 8, 8), torch.full((3,), 500.0), torch.tensor([0, 7, 50])
+    with torch.no_grad():
+        assert torch.allclose(program.module()(*inputs).sample, unet(*inputs).sample, atol=1e-4)
