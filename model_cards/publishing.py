@@ -245,8 +245,7 @@ def assemble_static(slug: str, repo: str, folder: Path) -> Path:
 
     page = import_module(f"{__package__.split('.')[0]}.spaces.build_static")
     built = Path(page.build_static(slug, folder))
-    weights = page.WEIGHTS.get(slug, f"{slug}-nano")
-    _write_space_card(built, repo, [repo + weights.removeprefix(f"{slug}-nano")])
+    _write_space_card(built, repo)
     return built
 
 
@@ -317,10 +316,11 @@ def _refusal(part: Part, error: Exception) -> str:
     return f"{place} was not uploaded: the Hub answered {status}, {reason}."
 
 
-def _write_space_card(folder: Path, repo: str, models: list[str]) -> None:
-    """Names the models in the Space's front matter, and the Space itself where its text says OWNER/NAME."""
+def _write_space_card(folder: Path, repo: str, models: list[str] | None = None) -> None:
+    """Puts the repository's id where a Space's card says OWNER/NAME, and `models` for the models it names."""
     path = folder / CARD
     front, body = split_card(read_text(path), str(path))
+    models = models or [model.replace("OWNER/NAME", repo) for model in front["models"]]
     path.write_text(join_card({**front, "models": models}, body.replace("OWNER/NAME", repo)), encoding="utf-8")
     _refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pocket_diffusers.model_cards.template import split_card
 from pocket_diffusers.pipelines import METHODS
 from pocket_diffusers.pipelines.result_folder import result_folder, write_record
 
@@ -16,8 +17,6 @@ SPACES = Path(__file__).parent
 SHARED = SPACES / "static"
 RUNTIME = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
 """What a page needs of onnxruntime-web: the plain CPU build with SIMD, the smallest there is."""
-WEIGHTS = {"ascan": "ascan-nano-digits"}
-"""What a method's page runs, where it is not `<slug>-nano`."""
 LICENSE = """\
 onnxruntime-web {version}
 
@@ -62,7 +61,7 @@ def build_static(
     Args:
         slug: a key of `METHODS` that has a folder `spaces/<slug>/static/`.
         output: the folder.
-        model: weights as `export_pipeline` takes them; None takes the package's own (see `WEIGHTS`).
+        model: weights as `export_pipeline` takes them; None takes those that the page names (see `weights_of_page`).
         bundle: an ONNX bundle in fp32 that was exported before, in place of a new export.
         overwrite: replace an earlier result there.
         progress: called with a few words before each step.
@@ -87,7 +86,7 @@ def build_static(
             from pocket_diffusers.pipelines.export.export_bundle import export_pipeline
 
             bundle = export_pipeline(
-                slug, model or WEIGHTS.get(slug), "onnx", "fp32", Path(scratch) / "bundle", progress=progress
+                slug, model or weights_of_page(slug), "onnx", "fp32", Path(scratch) / "bundle", progress=progress
             )
         progress("writing the page")
         _copy_bundle(Path(bundle), folder / "model")
@@ -95,6 +94,13 @@ def build_static(
         inputs = {"method": slug, "model": model, "bundle": None if model else str(Path(bundle).name)}
         write_record(folder, f"static Space of {slug}", inputs, None, perf_counter() - start)
     return output
+
+
+def weights_of_page(slug: str) -> str:
+    """The package's weights that a page runs: the model its README names, where OWNER/NAME is `<slug>-nano`."""
+    readme = SPACES / slug / "static" / "README.md"
+    front, _ = split_card(readme.read_text(encoding="utf-8"), str(readme))
+    return front["models"][0].replace("OWNER/NAME", f"{slug}-nano")
 
 
 def copy_pages(slug: str, folder: Path) -> None:

@@ -19,6 +19,7 @@ from pocket_diffusers.cli import main
 from pocket_diffusers.model_cards import publishing
 from pocket_diffusers.model_cards.publishing import Part, assemble_model, assemble_space, check_repo, publish, push
 from pocket_diffusers.model_cards.render import render_card
+from pocket_diffusers.spaces import build_static as build
 
 REPO = "me/snapgen"
 
@@ -280,6 +281,20 @@ def test_faulty_space(space, tmp_path, name, text, message):
 def test_method_without_a_space(space, tmp_path):
     with pytest.raises(FileNotFoundError, match="atom has no Space"):
         assemble_space("atom", REPO, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("slug", "model"), [("snapgen", "me/thing"), ("ascan", "me/thing-digits")])
+def test_a_static_space_names_the_model_that_its_page_runs(monkeypatch, tmp_path, slug, model):
+    def build_static(slug: str, folder: Path) -> Path:
+        folder.mkdir()
+        build.copy_pages(slug, folder)
+        return folder
+
+    monkeypatch.setattr(build, "build_static", build_static)
+    built = publishing.assemble_static(slug, "me/thing", tmp_path / "out")
+    front = yaml.safe_load((built / "README.md").read_text().split("---")[1])
+    assert front["models"] == [model]
+    assert (checkpoint(build.weights_of_page(slug)) / "model_index.json").is_file()
 
 
 def test_every_weights_of_a_method_get_a_repository(space, world, monkeypatch, tmp_path):
