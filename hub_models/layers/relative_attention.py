@@ -4,7 +4,7 @@ from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import AttentionForm, explicit_attention
@@ -29,16 +29,12 @@ class RelativePositionBias(nn.Module):
         table, size = self.table, (2 * rows - 1, 2 * columns - 1)
         if table.shape[1:] != size:
             table = F.interpolate(table[None], size, mode="bicubic", align_corners=True)[0]
-        index = relative_index(rows, columns, table.device)
-        return table.flatten(1)[:, index.flatten()].unflatten(1, index.shape)
-
-
-def relative_index(rows: int, columns: int, device: torch.device | None = None) -> Int[Tensor, "tokens tokens"]:
-    """Where the offset from place j to place i stands in a flattened [2 rows - 1, 2 columns - 1] table."""
-    y = torch.arange(rows, device=device).repeat_interleave(columns)
-    x = torch.arange(columns, device=device).repeat(rows)
-    dy, dx = y[:, None] - y[None], x[:, None] - x[None]
-    return (dy + rows - 1) * (2 * columns - 1) + dx + columns - 1
+        # [heads, y of i, x of i, y of j, x of j] is table[y_i - y_j + rows - 1, x_i - x_j + columns - 1]: for each i a
+        # window of the table read backwards. Index tensors would do, but quantisers take their sums for numbers.
+        table = table.flip(1, 2)
+        table = torch.stack([table[:, rows - 1 - y : 2 * rows - 1 - y] for y in range(rows)], 1)
+        windows = torch.stack([table[..., columns - 1 - x : 2 * columns - 1 - x] for x in range(columns)], 2)
+        return windows.flatten(3, 4).flatten(1, 2)
 
 
 class MultiHeadAttention(nn.Module):
