@@ -141,10 +141,28 @@ def _quantized(graph: Any, job: ExportJob) -> Any:
     quantizer = XNNPACKQuantizer()
     for operator in (ops.aten.conv2d.default, ops.aten.linear.default):  # sums and products lose too much in eight bits
         quantizer.set_operator_type(operator, get_symmetric_quantization_config(is_per_channel=True))
+    _part_batch_norms(graph)
     prepared = prepare_pt2e(graph, quantizer)
     for row in job.calibration:
         prepared(*row)
     return convert_pt2e(prepared)
+
+
+def _part_batch_norms(graph: Any) -> None:
+    """Puts a copy between a convolution and a batch norm where something else, such as a shortcut, reads the former.
+
+    PT2E folds every batch norm into the convolution before it, and the other readers would see its output normed.
+    """
+    from torch import ops
+
+    for norm in graph.graph.find_nodes(op="call_function", target=ops.aten.batch_norm.default):
+        source = norm.args[0]
+        if len(source.users) > 1:
+            with graph.graph.inserting_before(norm):
+                copy = graph.graph.call_function(ops.aten.clone.default, (source,))
+            copy.meta = dict(source.meta)
+            norm.replace_input_with(source, copy)
+    graph.recompile()
 
 
 def _halved(module: Any) -> Any:

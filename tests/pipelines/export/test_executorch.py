@@ -57,6 +57,31 @@ def test_each_precision_computes_the_same_and_weighs_what_it_should(tmp_path, pr
     assert bytes_a_weight * weights < path.stat().st_size < bytes_a_weight * weights + 20_000
 
 
+class Shortcut(nn.Module):
+    """The first convolution is read by a batch norm and by the shortcut around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.norm.running_mean.fill_(3)
+        self.norm.running_var.fill_(9)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.one(x)
+        return h + self.two(self.norm(h))
+
+
+def test_int8_keeps_a_shortcut_apart_from_the_batch_norm_beside_it(tmp_path):
+    torch.manual_seed(0)
+    network, executorch = Shortcut(), back_end_module("executorch", "int8")
+    executorch.export(job(network, "int8"), tmp_path / "net.pte")
+    (x,) = dummy_inputs(COMPONENT, batch=1, seed=9)
+    (found,) = executorch.load(tmp_path / "net.pte", COMPONENT)(x.numpy())
+    reference = network(x).detach().numpy()
+    assert np.linalg.norm(found - reference) / np.linalg.norm(reference) < 0.05
+
+
 def test_results_outlive_the_next_call(tmp_path):
     network, executorch = Net(), back_end_module("executorch")
     executorch.export(job(network, "fp32"), tmp_path / "net.pte")
