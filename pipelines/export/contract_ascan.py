@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from ..drawn_digit import read_digit
 from ..instance_decoding import CERTAIN_PEAK, OFFSET_UNIT, STRONG_PEAK
 from ..outputs import MIN_SCORE
 from ..pipeline_ascan import AsCANPipeline
@@ -21,7 +22,7 @@ from .stand_ins import Decoder, DecoderStandIn, Runner, StandIn, decoder_config,
 
 GUIDANCE = 4.0
 STEPS = 50
-REHEARSAL_SAMPLES = 6
+REHEARSAL_SAMPLES, GREY_SAMPLES = 6, 30
 
 GENERATION = """\
 latents = normal noise [n, {latents}], float32, one seed a picture
@@ -100,7 +101,7 @@ def assemble(contract: PipelineContract, runners: Mapping[str, Runner], parts: M
 
 
 def rehearse(pipeline: DiffusionPipeline) -> np.ndarray:
-    """What the pipeline makes of six typical inputs: pictures of classes in four steps, logits, or dense maps."""
+    """What the pipeline makes of typical inputs: pictures of classes in four steps, logits, or dense maps."""
     if isinstance(pipeline, AsCANPipeline):
         classes = pipeline.unet.config.num_classes
         labels = [index * classes // REHEARSAL_SAMPLES for index in range(REHEARSAL_SAMPLES)]
@@ -108,6 +109,8 @@ def rehearse(pipeline: DiffusionPipeline) -> np.ndarray:
         return pipeline(labels, generator=generators, num_inference_steps=4, output_type="np").images
     drawings = [_drawing(index, pipeline.config.image_size) for index in range(REHEARSAL_SAMPLES)]
     if isinstance(pipeline, AsCANImageClassificationPipeline):
+        if pipeline.model.config.in_channels == 1:
+            drawings += [read_digit(_handwriting(index)) for index in range(GREY_SAMPLES)]
         return pipeline(drawings).logits.numpy()
     maps = pipeline.dense_maps(drawings).values()
     return torch.cat([value.flatten(1) for value in maps], dim=1).numpy()
@@ -191,6 +194,13 @@ def _drawing(index: int, size: int) -> Image.Image:
         draw((x, y, x + 2 * unit, y + 2 * unit), fill=colors[(index + number) % len(colors)])
     pen.text((5 * unit, unit), str(index), fill=(255, 255, 255), font_size=max(1, 5 * unit))
     return picture
+
+
+def _handwriting(index: int) -> Image.Image:
+    """A digit, upright or leaning, dark on light: what classifiers of grey pictures read most."""
+    picture = Image.new("L", (96, 96), 255)
+    ImageDraw.Draw(picture).text((48, 48), str(index % 10), fill=0, font_size=64, anchor="mm")
+    return picture.rotate(15 * (index // 10 - 1), fillcolor=255)
 
 
 def _generation_contract(pipeline: AsCANPipeline) -> PipelineContract:
