@@ -1,38 +1,40 @@
 """Class to image with AsCAN (arXiv 2411.04967): a UNet of C and T blocks in a latent space."""
 
 import copy
-import inspect
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..hub_models.layers.latent_scaling import unscale_latents
 from ..hub_models.unet_ascan import AsCANUNet2DModel
 from .class_names import class_names, stored_names
 from .inputs import check_choice, check_count, check_number, check_side
-from .noise import Generators, check_generator, draw_noise
+from .latent_sampling import (
+    OUTPUT_TYPES,
+    Callback,
+    LatentSamplingMixin,
+    check_embeds,
+    joined_features,
+    watched_tensors,
+)
+from .noise import Generators, check_generator
 from .outputs import ImageOutput
 from .repository import RepositoryMixin
 
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
 ClassLabels = int | str | Sequence[int | str] | Int[Tensor, " samples"]
-Features = tuple[Tensor | None, Tensor | None]
-"""Text features and the mask of their tokens; None where there are none."""
+GivenFeatures = tuple[Tensor | None, Tensor | None]
+"""Text features and the mask of their tokens as a caller passes them; None where there are none."""
 
 
-class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
+class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
     """Pictures of classes with AsCAN; of texts, or of both, where the UNet was made for them.
 
     Called like diffusers' `DiTPipeline`.
@@ -50,6 +52,10 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
 
     model_cpu_offload_seq = "unet->vae"
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "class_labels", "prompt_embeds", "prompt_attention_mask"]
+    _unet_inputs: ClassVar[dict[str, str]] = {
+        "class_labels": "class_labels", "prompt_embeds": "encoder_hidden_states",
+        "prompt_attention_mask": "encoder_attention_mask",
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -68,7 +74,6 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
             for part in name.split(","):
                 self._ids[part.strip()].append(number)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._guidance_scale, self._interrupt, self._num_timesteps = 1.0, False, 0
 
     @property
     def labels(self) -> dict[str, int]:
@@ -84,42 +89,9 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         return [self._label_id(name) for name in ([label] if isinstance(label, str) else label)]
 
     @property
-    def vae_scale_factor(self) -> int:
-        """Pixels a latent stands for, along each side."""
-        config = self.vae.config
-        ratio = getattr(self.vae, "spatial_compression_ratio", None)
-        stages = config.get("block_out_channels") or config.get("encoder_block_out_channels") or (1,)
-        return ratio or 2 ** (len(stages) - 1)
-
-    @property
     def size_multiple(self) -> int:
         """Height and width of pictures must be multiples of this many pixels."""
         return self.vae_scale_factor * self.unet.size_multiple
-
-    @property
-    def default_size(self) -> int:
-        """Side in pixels of the square pictures that the UNet was made for."""
-        return self.unet.config.sample_size * self.vae_scale_factor
-
-    @property
-    def guidance_scale(self) -> float:
-        """Guidance of the running (or last) call; a callback may change `_guidance_scale`."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the UNet also sees no class: guidance scales up to 1 do without it."""
-        return self._guidance_scale > 1
-
-    @property
-    def num_timesteps(self) -> int:
-        """UNet steps of the running (or last) call."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Set `_interrupt = True` from a callback to stop after the running step."""
-        return self._interrupt
 
     @torch.no_grad()
     def __call__(
@@ -138,7 +110,7 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         prompt_attention_mask: Tensor | None = None,
         negative_prompt_embeds: Float[Tensor, "prompts tokens width"] | None = None,
         negative_prompt_attention_mask: Tensor | None = None,
-        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> ImageOutput | tuple[Any]:
         """Makes pictures of classes.
@@ -173,11 +145,8 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         Raises:
             ValueError: for every input that cannot be used, before anything is computed.
         """
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        watched = callback_on_step_end_tensor_inputs or ["latents"]
-        height = self._side(latents, 2) if height is None else height
-        width = self._side(latents, 3) if width is None else width
+        watched = watched_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        height, width = self._side(height, latents, 2), self._side(width, latents, 3)
         self.check_inputs(
             class_labels, guidance_scale, generator, num_inference_steps, output_type, num_images_per_class, height,
             width, latents, prompt_embeds, prompt_attention_mask, negative_prompt_embeds,
@@ -197,37 +166,12 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         }
         scheduler = copy.deepcopy(self.scheduler)  # calls leave the registered one as it was
         scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        self._num_timesteps = len(scheduler.timesteps)
-        if latents is None:
-            conditions = state["class_labels"] if embeds is None else embeds
-            samples = len(conditions) // (2 if self.do_classifier_free_guidance else 1)
-            shape = (self.unet.config.in_channels, height // self.vae_scale_factor, width // self.vae_scale_factor)
-            latents = draw_noise(samples, shape, generator)
-        latents = latents.to(self._execution_device, torch.float32)
-        state["latents"] = latents * getattr(scheduler, "init_noise_sigma", 1.0)
-        step_kwargs = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-
-        with self.progress_bar(total=self._num_timesteps) as bar:
-            for step, timestep in enumerate(scheduler.timesteps):
-                prediction = self._predict(scheduler, timestep, **state)
-                state["latents"] = scheduler.step(
-                    prediction, timestep, state["latents"], return_dict=False, **step_kwargs
-                )[0]
-                if callback_on_step_end is not None:
-                    tensors = {name: state[name] for name in watched}
-                    changed = callback_on_step_end(self, step, timestep, tensors) or {}
-                    state.update({name: changed[name] for name in state.keys() & changed.keys()})
-                bar.update()
-                if self.interrupt:
-                    break
-
-        images = self._decode(state["latents"], output_type)
+        rows = len(state["class_labels"] if embeds is None else embeds)
+        state["latents"] = self._noise(rows, height, width, generator) if latents is None else latents
+        drawn = self._sample(scheduler, state, generator, callback_on_step_end, watched)
+        images = self._decode(drawn, output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
-
-    def _side(self, latents: Tensor | None, axis: int) -> int:
-        given = latents is not None and latents.ndim == 4
-        return latents.shape[axis] * self.vae_scale_factor if given else self.default_size
 
     def _classes(self, labels: ClassLabels | None, copies: int) -> Int[Tensor, " rows"] | None:
         """Numbers for the UNet's batch: with guidance first as many that mean no class."""
@@ -237,59 +181,12 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         null = torch.full_like(numbers, self.unet.config.num_classes)
         return torch.cat([null, numbers]) if self.do_classifier_free_guidance else numbers
 
-    def _text(self, copies: int, given: Features, negative: Features) -> Features:
+    def _text(self, copies: int, given: GivenFeatures, negative: GivenFeatures) -> GivenFeatures:
         """Features for the UNet's batch: with guidance the negative prompts first, padded to one length."""
         if given[0] is None:
             return None, None
         parts = [negative, given] if self.do_classifier_free_guidance else [given]
-        tokens = max(embeds.shape[1] for embeds, _ in parts)
-        padded = [self._padded(*part, tokens, copies) for part in parts]
-        return torch.cat([embeds for embeds, _ in padded]), torch.cat([mask for _, mask in padded])
-
-    def _padded(self, embeds: Tensor, mask: Tensor | None, tokens: int, copies: int) -> tuple[Tensor, Tensor]:
-        device, missing = self._execution_device, tokens - embeds.shape[1]
-        mask = torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-        embeds = F.pad(embeds.to(device, self.unet.dtype), (0, 0, 0, missing))
-        return embeds.repeat_interleave(copies, dim=0), F.pad(mask.to(device), (0, missing)).repeat_interleave(
-            copies, 0
-        )
-
-    def _predict(
-        self,
-        scheduler: SchedulerMixin,
-        timestep: Tensor,
-        latents: Tensor,
-        class_labels: Tensor | None,
-        prompt_embeds: Tensor | None,
-        prompt_attention_mask: Tensor | None,
-    ) -> Tensor:
-        guided = self.do_classifier_free_guidance
-        sample = torch.cat([latents, latents]) if guided else latents
-        if hasattr(scheduler, "scale_model_input"):
-            sample = scheduler.scale_model_input(sample, timestep)
-        conditions = {
-            "class_labels": class_labels,
-            "encoder_hidden_states": prompt_embeds,
-            "encoder_attention_mask": prompt_attention_mask,
-        }
-        rows = slice(-len(sample), None)  # a callback may have switched guidance off
-        prediction = self.unet(
-            sample.to(self.unet.dtype),
-            timestep.expand(len(sample)),
-            **{name: None if value is None else value[rows] for name, value in conditions.items()},
-            return_dict=False,
-        )[0].float()
-        if not guided:
-            return prediction
-        negative, positive = prediction.chunk(2)
-        return negative + self.guidance_scale * (positive - negative)
-
-    def _decode(self, latents: Tensor, output_type: str) -> Any:
-        if output_type == "latent":
-            return latents
-        latents = unscale_latents(latents, self.vae.config)
-        pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
-        return self.image_processor.postprocess(pictures.float(), output_type=output_type)
+        return joined_features([self._given_features(*part, copies) for part in parts])
 
     def check_inputs(
         self,
@@ -330,11 +227,7 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
             guided=guidance_scale > 1,
         )
         check_generator(generator, samples * num_images_per_class)
-        if latents is not None:
-            grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
-            wanted = (samples * num_images_per_class, self.unet.config.in_channels, *grid)
-            if tuple(latents.shape) != wanted:
-                raise ValueError(f"latents must be {list(wanted)}, not {list(latents.shape)}.")
+        self._check_latents(latents, samples * num_images_per_class, height, width)
 
     def _present_tensors(self) -> list[str]:
         config = self.unet.config
@@ -342,7 +235,9 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         absent |= {"prompt_embeds", "prompt_attention_mask"} if not config.cross_attention_dim else set()
         return [name for name in self._callback_tensor_inputs if name not in absent]
 
-    def _check_conditions(self, labels: ClassLabels | None, given: Features, negative: Features, guided: bool) -> int:
+    def _check_conditions(
+        self, labels: ClassLabels | None, given: GivenFeatures, negative: GivenFeatures, guided: bool
+    ) -> int:
         """How many classes or prompts there are."""
         classes, text_width = self.unet.config.num_classes, self.unet.config.cross_attention_dim
         counts = {}
@@ -355,7 +250,7 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
         for name, (embeds, mask) in {"prompt": given, "negative_prompt": negative}.items():
             if text_width is None and (embeds is not None or mask is not None):
                 raise ValueError(f"{name}_embeds cannot be used: this UNet was made for classes alone.")
-            _check_embeds(name, embeds, mask, text_width)
+            check_embeds(name, embeds, mask, text_width)
             if embeds is not None:
                 counts[f"{name}_embeds"] = len(embeds)
         if text_width and given[0] is None:
@@ -408,14 +303,3 @@ class AsCANPipeline(RepositoryMixin, DiffusionPipeline):
                 f"the UNet takes {config.in_channels} and makes {config.out_channels} latent channels, but the vae has "
                 f"{latent}."
             )
-
-
-def _check_embeds(name: str, embeds: Tensor | None, mask: Tensor | None, width: int | None) -> None:
-    if embeds is None:
-        if mask is not None:
-            raise ValueError(f"{name}_attention_mask needs {name}_embeds.")
-        return
-    if embeds.ndim != 3 or embeds.shape[2] != width or 0 in embeds.shape:
-        raise ValueError(f"{name}_embeds must be [prompts, tokens, {width}], not {list(embeds.shape)}.")
-    if mask is not None and mask.shape != embeds.shape[:2]:
-        raise ValueError(f"{name}_attention_mask must be {list(embeds.shape[:2])}, not {list(mask.shape)}.")

@@ -2,17 +2,16 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import logging
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from transformers import (
     CLIPTextModel,
@@ -22,21 +21,25 @@ from transformers import (
 )
 
 from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
-from ..hub_models.layers.latent_scaling import unscale_latents
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from .inputs import check_choice, check_count, check_number, check_side
+from .latent_sampling import (
+    OUTPUT_TYPES,
+    Callback,
+    Features,
+    LatentSamplingMixin,
+    check_embeds,
+    joined_features,
+    watched_tensors,
+)
 from .lora import UNetLoraMixin
-from .noise import Generators, check_generator, draw_noise
+from .noise import Generators, check_generator
 from .outputs import ImageOutput
 from .repository import RepositoryMixin
 
 logger = logging.get_logger(__name__)
 
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
-
-Features = tuple[Float[Tensor, "batch tokens channels"], Bool[Tensor, "batch tokens"]]
-"""Hidden states of a text encoder and the mask of its real (not padding) tokens."""
 
 
 def fuse_text_features(
@@ -89,7 +92,7 @@ def _side_by_side(clip_l: Features | None, clip_g: Features | None, clip_l_width
     return torch.cat([clip_l[0], hidden], dim=-1), clip_l[1].bool() | mask.bool()
 
 
-class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
+class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, DiffusionPipeline):
     """Text to image with SnapGen.
 
     Args:
@@ -115,6 +118,9 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
     model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->unet->vae"
     _optional_components: ClassVar[list[str]] = [name for pair in ENCODERS.items() for name in pair]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "prompt_attention_mask"]
+    _unet_inputs: ClassVar[dict[str, str]] = {
+        "prompt_embeds": "encoder_hidden_states", "prompt_attention_mask": "encoder_attention_mask",
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -154,43 +160,11 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
         )
         self._check_components()
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._guidance_scale, self._interrupt, self._num_timesteps = 1.0, False, 0
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Pixels a latent stands for, along each side."""
-        ratio = getattr(self.vae, "spatial_compression_ratio", None)
-        return ratio or 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def size_multiple(self) -> int:
         """Height and width of pictures must be multiples of this many pixels."""
         return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-
-    @property
-    def default_size(self) -> int:
-        """Side in pixels of the square pictures that the UNet was made for."""
-        return self.unet.config.sample_size * self.vae_scale_factor
-
-    @property
-    def guidance_scale(self) -> float:
-        """Guidance of the running (or last) call; a callback may change `_guidance_scale`."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the UNet also sees the negative prompt: guidance scales up to 1 do without it."""
-        return self._guidance_scale > 1
-
-    @property
-    def num_timesteps(self) -> int:
-        """UNet steps of the running (or last) call."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Set `_interrupt = True` from a callback to stop after the running step."""
-        return self._interrupt
 
     def encode_prompt(
         self,
@@ -307,7 +281,7 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
         sigmas: list[float] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> ImageOutput | tuple[Any]:
         """Makes pictures of prompts.
@@ -342,11 +316,8 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
         Raises:
             ValueError: for every input that cannot be used, before anything is computed.
         """
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        watched = callback_on_step_end_tensor_inputs or ["latents"]
-        height = self._side(latents, 2) if height is None else height
-        width = self._side(latents, 3) if width is None else width
+        watched = watched_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        height, width = self._side(height, latents, 2), self._side(width, latents, 3)
         self.check_inputs(
             prompt, negative_prompt, height, width, num_inference_steps, guidance_scale, num_images_per_prompt,
             generator, latents, prompt_embeds, prompt_attention_mask, negative_prompt_embeds,
@@ -358,40 +329,16 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
             prompt, negative_prompt, num_images_per_prompt,
             (prompt_embeds, prompt_attention_mask), (negative_prompt_embeds, negative_prompt_attention_mask),
         )  # fmt: skip
-        if latents is None:
-            samples = len(embeds) // (2 if self.do_classifier_free_guidance else 1)
-            shape = (self.unet.config.in_channels, height // self.vae_scale_factor, width // self.vae_scale_factor)
-            latents = draw_noise(samples, shape, generator)
         state = {
-            "latents": latents.to(self._execution_device, torch.float32),
+            "latents": self._noise(len(embeds), height, width, generator) if latents is None else latents,
             "prompt_embeds": embeds,
             "prompt_attention_mask": mask,
         }
-        scheduler = self._scheduled(num_inference_steps, sigmas, latents.shape[-2:])
-        self._num_timesteps = len(scheduler.timesteps)
-        step_kwargs = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-
-        with self.progress_bar(total=self._num_timesteps) as bar:
-            for step, timestep in enumerate(scheduler.timesteps):
-                velocity = self._velocity(timestep=timestep, **state)
-                state["latents"] = scheduler.step(
-                    velocity, timestep, state["latents"], return_dict=False, **step_kwargs
-                )[0]
-                if callback_on_step_end is not None:
-                    tensors = {name: state[name] for name in watched}
-                    changed = callback_on_step_end(self, step, timestep, tensors) or {}
-                    state.update({name: changed[name] for name in state.keys() & changed.keys()})
-                bar.update()
-                if self.interrupt:
-                    break
-
-        images = self._decode(state["latents"], output_type)
+        scheduler = self._scheduled(num_inference_steps, sigmas, state["latents"].shape[-2:])
+        drawn = self._sample(scheduler, state, generator, callback_on_step_end, watched)
+        images = self._decode(drawn, output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
-
-    def _side(self, latents: Tensor | None, axis: int) -> int:
-        given = latents is not None and latents.ndim == 4
-        return latents.shape[axis] * self.vae_scale_factor if given else self.default_size
 
     def _conditioning(
         self,
@@ -415,20 +362,7 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
             negative = self._encode([text] * count if isinstance(text, str) else list(text), copies)
         else:
             negative = self._given_features(*given_negative, copies)
-        tokens = max(negative[0].shape[1], positive[0].shape[1])
-        padded = [
-            (F.pad(hidden, (0, 0, 0, tokens - hidden.shape[1])), F.pad(mask, (0, tokens - mask.shape[1])))
-            for hidden, mask in (negative, positive)
-        ]
-        return torch.cat([hidden for hidden, _ in padded]), torch.cat([mask for _, mask in padded])
-
-    def _given_features(self, embeds: Tensor, mask: Tensor | None, copies: int) -> Features:
-        device = self._execution_device
-        mask = torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-        return (
-            embeds.to(device, self.unet.dtype).repeat_interleave(copies, dim=0),
-            mask.to(device).repeat_interleave(copies, dim=0),
-        )
+        return joined_features([negative, positive])
 
     def _scheduled(
         self, steps: int, sigmas: list[float] | None, grid: tuple[int, int]
@@ -440,30 +374,6 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
             options["mu"] = _dynamic_shift(scheduler.config, (grid[0] // 2) * (grid[1] // 2))
         scheduler.set_timesteps(device=self._execution_device, **options)
         return scheduler
-
-    def _velocity(
-        self, latents: Tensor, prompt_embeds: Tensor, prompt_attention_mask: Tensor, timestep: Tensor
-    ) -> Tensor:
-        guided = self.do_classifier_free_guidance
-        sample = torch.cat([latents, latents]) if guided else latents
-        velocity = self.unet(
-            sample.to(self.unet.dtype),
-            timestep.expand(len(sample)),
-            encoder_hidden_states=prompt_embeds[-len(sample) :],  # a callback may have switched guidance off
-            encoder_attention_mask=prompt_attention_mask[-len(sample) :],
-            return_dict=False,
-        )[0].float()
-        if not guided:
-            return velocity
-        negative, positive = velocity.chunk(2)
-        return negative + self.guidance_scale * (positive - negative)
-
-    def _decode(self, latents: Tensor, output_type: str) -> Any:
-        if output_type == "latent":
-            return latents
-        latents = unscale_latents(latents, self.vae.config)
-        pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
-        return self.image_processor.postprocess(pictures.float(), output_type=output_type)
 
     def check_inputs(
         self,
@@ -499,16 +409,12 @@ class SnapGenPipeline(RepositoryMixin, UNetLoraMixin, DiffusionPipeline):
         for name in callback_on_step_end_tensor_inputs:
             check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         embed_width = self.unet.config.cross_attention_dim
-        _check_embeds("prompt", prompt_embeds, prompt_attention_mask, embed_width)
-        _check_embeds("negative_prompt", negative_prompt_embeds, negative_prompt_attention_mask, embed_width)
+        check_embeds("prompt", prompt_embeds, prompt_attention_mask, embed_width)
+        check_embeds("negative_prompt", negative_prompt_embeds, negative_prompt_attention_mask, embed_width)
         prompts = self._check_prompts(prompt, prompt_embeds)
         self._check_negatives(negative_prompt, negative_prompt_embeds, prompts, guided=guidance_scale > 1)
         check_generator(generator, prompts * num_images_per_prompt)
-        if latents is not None:
-            grid = (height // self.vae_scale_factor, width // self.vae_scale_factor)
-            wanted = (prompts * num_images_per_prompt, self.unet.config.in_channels, *grid)
-            if tuple(latents.shape) != wanted:
-                raise ValueError(f"latents must be {list(wanted)}, not {list(latents.shape)}.")
+        self._check_latents(latents, prompts * num_images_per_prompt, height, width)
 
     def _check_prompts(self, prompt: str | list[str] | None, embeds: Tensor | None) -> int:
         if (prompt is None) == (embeds is None):
@@ -579,17 +485,6 @@ def _check_dropped(dropped: Sequence[Collection[str]], prompts: int) -> list[set
     for name in {name for names in dropped for name in names}:
         check_choice("dropped", name, tuple(ENCODERS))
     return [set(names) for names in dropped]
-
-
-def _check_embeds(name: str, embeds: Tensor | None, mask: Tensor | None, width: int) -> None:
-    if embeds is None:
-        if mask is not None:
-            raise ValueError(f"{name}_attention_mask needs {name}_embeds.")
-        return
-    if embeds.ndim != 3 or embeds.shape[2] != width or 0 in embeds.shape:
-        raise ValueError(f"{name}_embeds must be [prompts, tokens, {width}], not {list(embeds.shape)}.")
-    if mask is not None and mask.shape != embeds.shape[:2]:
-        raise ValueError(f"{name}_attention_mask must be {list(embeds.shape[:2])}, not {list(mask.shape)}.")
 
 
 def _check_sigmas(sigmas: list[float] | None, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
