@@ -10,6 +10,8 @@ from .ablation_ascan import measure_ablation
 from .benchmark import run_measurements
 from .contenders_ascan import PIXELS, Mode
 from .costs_ascan import measure_operations, measure_parameters, measure_resolution, measure_throughput
+from .exported import RUNTIMES
+from .exported_ascan import measure_exported
 from .geneval_ascan import measure_generation, measure_geneval
 from .recognition_ascan import measure_digits, measure_judge
 from .results import Row
@@ -28,6 +30,9 @@ class Settings:
         shuffles: times that their captions change places.
         chance_pictures: of them, each held against the captions of all the others.
         pictures_a_class: drawn of each of the fifty classes, with the seeds 0, 1, 2...
+        back_ends: whose bundles do the tasks of the nano models.
+        exported_judged_pictures: test pictures in which the judge and its bundles find objects.
+        exported_pictures_a_class: drawn of each class, by the generator and by each of its bundles.
         world_size: side of PocketWorld's pictures in pixels.
         modes: how classifiers run: eager, compiled, onnx.
         batches: pictures that are classified at once.
@@ -47,6 +52,9 @@ class Settings:
     shuffles: int = 10
     chance_pictures: int = 300
     pictures_a_class: int = 10
+    back_ends: tuple[str, ...] = tuple(RUNTIMES)
+    exported_judged_pictures: int = 300
+    exported_pictures_a_class: int = 4
     world_size: int = 64
     modes: tuple[Mode, ...] = get_args(Mode)
     batches: tuple[int, ...] = (1, 16, 64)
@@ -92,6 +100,7 @@ MEASUREMENTS: dict[str, Callable[[Settings, Path], Iterator[Row]]] = {
     "judge": measure_judge,
     "geneval": measure_geneval,
     "generation": measure_generation,
+    "exported": measure_exported,
     "ablation": measure_ablation,
 }
 """What `only` may name, in the order of measurement: speeds first, before caches and threads of the others."""

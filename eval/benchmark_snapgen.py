@@ -25,7 +25,8 @@ from .benchmark import new_row, run_measurements
 from .contenders_snapgen import LATENT_SIZE
 from .costs_snapgen import PIXELS, measure_decoding, measure_operations, measure_parameters, measure_steps
 from .drawing_snapgen import draw_pairs, load_nano
-from .exported_snapgen import RUNTIMES, measure_exported
+from .exported import RUNTIMES
+from .exported_snapgen import measure_exported
 from .geneval_snapgen import measure_geneval
 from .image_text_encoder import ImageTextEncoder
 from .intervals import bootstrap_interval, wilson_interval

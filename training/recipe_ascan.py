@@ -185,7 +185,7 @@ class GenerationPreset(Preset):
     vae: str = str(CHECKPOINTS / "snapgen-nano" / "vae")
     init: str = ""
     batch_size: int = 64
-    steps: int = 8000
+    steps: int = 12_000
     learning_rate: float = 1.5e-3
     ema_decay: float | None = 0.999
     prediction_type: str = "flow"

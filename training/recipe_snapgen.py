@@ -186,7 +186,7 @@ STAGES: dict[str, dict[str, Preset]] = {
     "autoencoder": {"nano": AutoencoderPreset(), "paper": PAPER_DECODER},
     "refine": {
         "nano": AutoencoderPreset(
-            seed=2, steps=10_000, learning_rate=2.5e-3, edge_weight=2.0, kl_weight=1e-4, ema_decay=0.995
+            seed=2, steps=20_000, learning_rate=2.5e-3, edge_weight=3.0, kl_weight=1e-3, ema_decay=0.995
         ),
         "paper": replace(PAPER_DECODER, seed=1, steps=180_000, adversarial_weight=0.5),
     },

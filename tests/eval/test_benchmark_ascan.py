@@ -52,6 +52,10 @@ PROMISED = {
     "generation-alone": (None, "higher"),
     "generation-fid": (None, "lower"),
     "generation-kid": (None, "lower"),
+    **{f"exported-{runtime}-{what}": (None, "higher") for runtime in ("onnx", "executorch")
+       for what in ("fp32-digits", "int8-digits", "fp32-judge-f1", "int8-judge-f1", "fp32-named", "int8-named")},
+    "exported-onnx-int8-bytes": (None, "lower"),
+    "exported-executorch-int8-bytes": (None, "lower"),
     **{f"ablation-{design}": (None, "higher") for design in DESIGNS},
     **{f"ablation-over-{design}": (None, "higher") for design in DESIGNS[1:]},
 }  # fmt: skip

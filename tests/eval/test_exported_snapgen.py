@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pocket_diffusers.eval import exported_snapgen
+from pocket_diffusers.eval import exported, exported_snapgen
 from pocket_diffusers.eval.benchmark_snapgen import Settings, run
-from pocket_diffusers.eval.exported_snapgen import _named_right
+from pocket_diffusers.eval.exported_snapgen import named_right
 from pocket_diffusers.eval.naming import pair_prompt
 from pocket_diffusers.training.datasets.pocketworld.scene import HELD_OUT_PAIRS, SEEN_PAIRS
 
@@ -15,7 +15,7 @@ from pocket_diffusers.training.datasets.pocketworld.scene import HELD_OUT_PAIRS,
 def test_bundles_are_measured_beside_the_original(checkpoints, tmp_path, monkeypatch):
     for package in ("optimum", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra 'export'")
-    megabytes, export = {}, exported_snapgen.export_pipeline
+    megabytes, export = {}, exported.export_pipeline
 
     def weighed(slug, model, back_end, precision, output):
         bundle = export(slug, model, back_end, precision, output)
@@ -23,7 +23,7 @@ def test_bundles_are_measured_beside_the_original(checkpoints, tmp_path, monkeyp
         assert model == str(checkpoints / "snapgen-nano")
         return bundle
 
-    monkeypatch.setattr(exported_snapgen, "export_pipeline", weighed)
+    monkeypatch.setattr(exported, "export_pipeline", weighed)
     monkeypatch.setattr(exported_snapgen, "SEEN_PAIRS", SEEN_PAIRS[:4])
     settings = Settings(checkpoints=checkpoints, back_ends=("onnx",), exported_pictures_a_pair=1)
     rows = {row.id: row for row in run(["exported"], tmp_path, settings)}
@@ -52,5 +52,6 @@ def test_pictures_of_pairs_seen_in_training_are_named():
         return [(color, "cone" if shape == "cube" else shape) for color, shape in pairs]
 
     cubes = sum(shape == "cube" for _, shape in SEEN_PAIRS)
-    assert _named_right(SimpleNamespace(name=name), pipeline, 3) == (3 * (40 - cubes), 120)
+    score = named_right(SimpleNamespace(name=name), pipeline, 3)
+    assert (score.share, score.pictures) == ((40 - cubes) / 40, 120) and score.interval[0] < score.share
     assert cubes and len(SEEN_PAIRS) == 40 and not HELD_OUT_PAIRS & set(SEEN_PAIRS)

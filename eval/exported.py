@@ -1,0 +1,86 @@
+"""What an export keeps of a model: its bundles do the model's own task beside it, precision by precision."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from diffusers import DiffusionPipeline
+
+from ..pipelines.export.export_bundle import export_pipeline
+from ..pipelines.export.runtime import load_bundle
+from ..pipelines.generation import load_pipeline
+from .benchmark import new_row
+from .results import Row
+from .storage import measure_storage
+
+PRECISIONS = ("fp32", "int8")
+RUNTIMES = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
+
+
+class Score(NamedTuple):
+    """A share in 0..1, its 95 % interval, and the number of pictures it was taken on."""
+
+    share: float
+    interval: tuple[float, float] | None
+    pictures: int
+
+
+@dataclass(frozen=True)
+class ExportedTask:
+    """What bundles of some weights must do.
+
+    Attributes:
+        name: of the rows, `exported-<back end>-<precision>-<name>`.
+        weights: name of the checkpoint, such as "snapgen-nano".
+        claim: goes on from "Exported in ... and run by ..., ".
+        measure: how well a pipeline does it; the original and its bundles get the same inputs and seeds.
+    """
+
+    name: str
+    weights: str
+    claim: str
+    measure: Callable[[DiffusionPipeline], Score]
+
+
+def measure_bundles(
+    slug: str, tasks: Sequence[ExportedTask], checkpoints: Path, back_ends: Sequence[str]
+) -> Iterator[Row]:
+    """A row for each task, back end and precision beside the original, and the bytes of all networks of a back end.
+
+    Args:
+        slug: of the method.
+        tasks: of its weights.
+        checkpoints: folder that holds them.
+        back_ends: out of `RUNTIMES`.
+    """
+    originals = {task.name: task.measure(_original(slug, checkpoints / task.weights)) for task in tasks}
+    for back_end in back_ends:
+        megabytes = dict.fromkeys(PRECISIONS, 0.0)
+        for precision in PRECISIONS:
+            for task in tasks:
+                with TemporaryDirectory(prefix="pocket-exported-") as scratch:
+                    model = str((checkpoints / task.weights).absolute())
+                    bundle = export_pipeline(slug, model, back_end, precision, Path(scratch) / "bundle")
+                    megabytes[precision] += measure_storage(bundle).weight_bytes / 1e6
+                    score = task.measure(load_bundle(bundle))
+                yield new_row(
+                    slug, "exported", f"exported-{back_end}-{precision}-{task.name}",
+                    f"Exported in {precision} and run by {RUNTIMES[back_end]}, {task.claim}",
+                    measured=score.share, unit="share", interval=score.interval, n=score.pictures, seed=0,
+                    rival="the model itself in float32, same inputs and seeds",
+                    rival_measured=originals[task.name].share,
+                )  # fmt: skip
+        yield new_row(
+            slug, "exported", f"exported-{back_end}-int8-bytes",
+            f"The nano networks for {RUNTIMES[back_end]} are smaller in int8 than in fp32.",
+            measured=megabytes["int8"], unit="MB", better="lower", hardware=None,
+            rival=f"the same for {RUNTIMES[back_end]} in fp32", rival_measured=megabytes["fp32"],
+        )  # fmt: skip
+
+
+def _original(slug: str, folder: Path) -> DiffusionPipeline:
+    pipeline = load_pipeline(slug, str(folder.absolute()))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
