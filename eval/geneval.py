@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ..training.datasets.pocketworld.captions import MIN_COMPONENT, POSITION_THRESHOLD, TAGS, Description
+from ..training.datasets.pocketworld.descriptions import TAGS, Description
 from ..training.datasets.pocketworld.prompts import load_prompts
 from ..training.datasets.pocketworld.scene import COLORS, SHAPES
+from ..training.datasets.pocketworld.truth import MIN_COMPONENT, POSITION_THRESHOLD
 from .geneval_classes import GENEVAL_CLASSES, GENEVAL_COLORS
 from .geneval_replay import SeenPicture
 from .geneval_rules import GenEvalSettings, Verdict, judge_picture

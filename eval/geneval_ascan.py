@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..pipelines.outputs import Detections
-from ..training.datasets.pocketworld.captions import TAGS, colors
+from ..training.datasets.pocketworld.descriptions import TAGS, colors
 from ..training.datasets.pocketworld.records import Picture
 from ..training.datasets.pocketworld.scene import ALL_PAIRS
 from .benchmark import new_row
@@ -172,7 +172,7 @@ def count_named(found: Sequence[Detections], asked: Sequence[Pair]) -> Named:
     """Of pictures that should each show a (color, shape), how many do."""
     named = alone = 0
     for detections, pair in zip(found, asked, strict=True):
-        named += judge_picture(colors(*pair).to_metadata(), detections).correct
+        named += judge_picture(colors(*pair).to_metadata(" ".join(pair)), detections).correct
         alone += only_pair(detections) == pair
     return Named(named, alone, len(asked))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..pipelines.outputs import MIN_SCORE, Detections, MaskRLE
-from ..training.datasets.pocketworld.captions import Description
+from ..training.datasets.pocketworld.descriptions import Description
 from .geneval_classes import GENEVAL_CLASSES
 from .geneval_colors import ClipColorReader
 from .geneval_replay import SeenPicture

@@ -17,7 +17,7 @@ from statistics import mean
 from typing import Any
 
 from ..pipelines.outputs import Detections
-from ..training.datasets.pocketworld.captions import Description
+from ..training.datasets.pocketworld.descriptions import Description
 from .geneval_rules import judge_picture
 
 FULL_FIT = 4

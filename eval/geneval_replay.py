@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..pipelines.outputs import Detections
-from ..training.datasets.pocketworld.captions import Description
+from ..training.datasets.pocketworld.descriptions import Description
 
 _KEYS = {"metadata", "detector", "weights", "detections"}
 _FIELDS = {"labels": str, "scores": float, "boxes": list, "masks": dict, "colors": str}

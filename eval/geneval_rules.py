@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..pipelines.outputs import Detections
-from ..training.datasets.pocketworld.captions import Clause, Description, relations
+from ..training.datasets.pocketworld.descriptions import Clause, Description
+from ..training.datasets.pocketworld.truth import relations
 
 Box = tuple[float, float, float, float]
 

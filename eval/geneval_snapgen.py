@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..pipelines.pipeline_snapgen import SnapGenPipeline
-from ..training.datasets.pocketworld.captions import TAGS
+from ..training.datasets.pocketworld.descriptions import TAGS
 from ..training.datasets.pocketworld.prompts import GENEVAL_COUNTS, load_prompts
 from .benchmark import new_row
 from .drawing_snapgen import GUIDANCE, STEPS, load_nano

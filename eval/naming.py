@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..training.datasets.pocketworld.captions import caption, colors
+from ..training.datasets.pocketworld.captions import caption
+from ..training.datasets.pocketworld.descriptions import colors
 from ..training.datasets.pocketworld.records import Picture
 from ..training.datasets.pocketworld.scene import ALL_PAIRS
 from .image_text_encoder import Encoder

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..training.datasets.pocketworld.captions import describes
 from ..training.datasets.pocketworld.records import Picture, pictures
+from ..training.datasets.pocketworld.truth import describes
 from .image_text_encoder import Encoder
 
 MAX_OF_TAG = {"single_object": 0, "two_object": 3}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from .datasets.captioned_images import CaptionedImages
-from .datasets.pocketworld.captions import RELATIONS
+from .datasets.pocketworld.descriptions import RELATIONS
 from .datasets.pocketworld.scene import MAX_OBJECTS, SHAPES
 
 SPECIAL_TOKENS = {

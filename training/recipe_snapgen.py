@@ -42,8 +42,11 @@ from ..pipelines.run_folder import RunFolder
 from .conditions_snapgen import Conditions, MemoryConditions, StreamConditions
 from .contrastive import ClipSize, Contrastive, new_clip, train_tokenizer
 from .datasets.captioned_images import CaptionedImages, pocketworld_images, shuffled_batches, stream_captioned_images
-from .datasets.pocketworld.captions import MOTIONS, TAGS, caption, sample_plan
+from .datasets.pocketworld.captions import caption
+from .datasets.pocketworld.descriptions import TAGS
+from .datasets.pocketworld.plans import sample_plan
 from .datasets.pocketworld.scene import ALL_PAIRS
+from .datasets.pocketworld.vocabulary import MOTIONS
 from .loop import train
 from .preset import Preset, configure
 from .reconstruction import Reconstruction, ReconstructionWeights, encode_all

@@ -16,7 +16,7 @@ from pocket_diffusers.pipelines.pipeline_ascan_detection import AsCANDetectionPi
 from pocket_diffusers.pipelines.repository import save_repository
 from pocket_diffusers.training.classification import accuracy
 from pocket_diffusers.training.datasets.digits import load_digits
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS, COLORS, SHAPES
 from pocket_diffusers.training.dense_prediction import DETECTION_OUTPUTS
 

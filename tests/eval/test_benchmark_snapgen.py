@@ -9,7 +9,7 @@ from pocket_diffusers.eval.benchmark_snapgen import Settings, run
 from pocket_diffusers.eval.drawing_snapgen import load_nano
 from pocket_diffusers.eval.results import RESULTS, read_rows
 from pocket_diffusers.eval.retrieval import world_records
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 
 COMMITTED = RESULTS / "snapgen.json"
 

@@ -18,10 +18,11 @@ from pocket_diffusers.eval.geneval_replay import SeenPicture
 from pocket_diffusers.eval.instance_f1 import ground_truth
 from pocket_diffusers.eval.protocol import compare
 from pocket_diffusers.pipelines.outputs import Detections
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS, describes
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 from pocket_diffusers.training.datasets.pocketworld.prompts import load_prompts
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 from pocket_diffusers.training.datasets.pocketworld.scene import COLORS, SHAPES
+from pocket_diffusers.training.datasets.pocketworld.truth import describes
 
 NOTHING = Detections((), (), (), None, ())
 CAT = Detections(("cat",), (0.9,), ((0, 0, 9, 9),), None, ("red",))

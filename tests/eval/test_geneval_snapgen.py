@@ -12,7 +12,7 @@ from pocket_diffusers.eval.geneval_snapgen import draw_prompts, measure_geneval,
 from pocket_diffusers.eval.instance_f1 import ground_truth
 from pocket_diffusers.eval.retrieval import world_records
 from pocket_diffusers.pipelines.outputs import Detections
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 from pocket_diffusers.training.datasets.pocketworld.prompts import load_prompts
 
 NOTHING = Detections((), (), (), None, ())

@@ -14,7 +14,7 @@ from pocket_diffusers.eval.geneval_world import (
 from pocket_diffusers.eval.instance_f1 import ground_truth
 from pocket_diffusers.eval.retrieval import world_records
 from pocket_diffusers.pipelines.outputs import Detections
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 
 NOTHING = Detections((), (), (), None, ())
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from pocket_diffusers.eval.naming import PairJudge, bare_prompt, count_right, pair_prompt, single_colored
 from pocket_diffusers.eval.retrieval import world_records
-from pocket_diffusers.training.datasets.pocketworld.captions import parse
+from pocket_diffusers.training.datasets.pocketworld.caption_parsing import parse
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS
 
 

@@ -26,7 +26,7 @@ from pocket_diffusers.training.contrastive import (
     train_tokenizer,
 )
 from pocket_diffusers.training.datasets.captioned_images import CaptionedImages, shuffled_batches
-from pocket_diffusers.training.datasets.pocketworld.captions import RELATIONS, counting, position, two_object
+from pocket_diffusers.training.datasets.pocketworld.descriptions import RELATIONS, counting, position, two_object
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 from pocket_diffusers.training.datasets.pocketworld.scene import SHAPES
 

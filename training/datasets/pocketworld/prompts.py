@@ -14,7 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .captions import (
+from .captions import caption
+from .descriptions import (
     RELATIONS,
     TAGS,
     Description,
@@ -79,7 +80,11 @@ def is_seen(description: Description) -> bool:
 
 def _record(description: Description, prompts_of_tag: int) -> dict[str, Any]:
     images = max(1, int(IMAGES_PER_TAG / prompts_of_tag + 0.5))
-    return {**description.to_metadata(), "n_images": images, "seen": is_seen(description)}
+    return {
+        **description.to_metadata(caption(description, paraphrase=False)),
+        "n_images": images,
+        "seen": is_seen(description),
+    }
 
 
 def _even_color_attrs(rng: Random) -> Iterator[Description]:

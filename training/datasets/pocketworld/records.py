@@ -12,10 +12,14 @@ from torch import Tensor
 
 from ....pipelines.inputs import check_choice, check_count
 from .cameras import DEFAULT_VIEWPOINT, PATHS, CameraPath, default_camera, planar_grid, ring
-from .captions import TAGS, Description, Motions, caption, describes, exact_relation, sample_plan
+from .captions import caption
+from .descriptions import TAGS, Description
 from .placement import sample_scene, set_in_motion
+from .plans import sample_plan
 from .render import Rendering, render
 from .scene import ALL_PAIRS, SEEN_PAIRS, Scene
+from .truth import describes, exact_relation
+from .vocabulary import Motions
 
 # The number seeds the split's own stream of scenes; `train` never shows a held-out colour-shape pair.
 SPLITS = {"train": 1, "train_all": 2, "validation": 3, "test": 4}

@@ -10,7 +10,7 @@ import torch
 from datasets import Array3D, Image, List, Value
 
 from pocket_diffusers.training.datasets.pocketworld import Scene, load_pocketworld, loading
-from pocket_diffusers.training.datasets.pocketworld.captions import Description
+from pocket_diffusers.training.datasets.pocketworld.descriptions import Description
 from pocket_diffusers.training.datasets.pocketworld.records import PICTURE_BLOCK, clips, pictures
 
 FRAMES = {"video": 16, "multiview": 16, "lightfield": 25, "rgbd_video": 16}

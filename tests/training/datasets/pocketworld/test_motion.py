@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocket_diffusers.training.datasets.pocketworld.captions import MOTIONS
 from pocket_diffusers.training.datasets.pocketworld.motion import (
     DIRECTIONS,
     HOPS_EACH_WAY,
@@ -19,6 +18,7 @@ from pocket_diffusers.training.datasets.pocketworld.motion import (
     sample_motion,
     swept_box,
 )
+from pocket_diffusers.training.datasets.pocketworld.vocabulary import MOTIONS
 
 REST = (0.4, 0.62, -0.3)
 STEP = 1e-5

@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 
 from pocket_diffusers.training.datasets.pocketworld import prompts
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS, Description, caption, parse
+from pocket_diffusers.training.datasets.pocketworld.caption_parsing import parse
+from pocket_diffusers.training.datasets.pocketworld.captions import caption
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS, Description
 from pocket_diffusers.training.datasets.pocketworld.scene import COLORS, HELD_OUT_PAIRS, SHAPES
 
 RECORDS = prompts.load_prompts()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocket_diffusers.training.datasets.pocketworld.cameras import default_camera, project, rays
-from pocket_diffusers.training.datasets.pocketworld.captions import TAGS, parse, parse_with_motions
+from pocket_diffusers.training.datasets.pocketworld.caption_parsing import parse, parse_with_motions
+from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 from pocket_diffusers.training.datasets.pocketworld.motion import PROGRAMS
 from pocket_diffusers.training.datasets.pocketworld.records import (
     CLIP_KINDS,

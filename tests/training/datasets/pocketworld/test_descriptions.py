@@ -1,0 +1,89 @@
+"""Descriptions: GenEval's metadata, there and back."""
+
+import json
+import os
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocket_diffusers.training.datasets.pocketworld.caption_parsing import parse
+from pocket_diffusers.training.datasets.pocketworld.captions import caption
+from pocket_diffusers.training.datasets.pocketworld.descriptions import (
+    COUNTS,
+    RELATIONS,
+    Clause,
+    Description,
+    color_attr,
+    colors,
+    counting,
+    position,
+    single_object,
+    two_object,
+)
+from pocket_diffusers.training.datasets.pocketworld.scene import COLORS, SHAPES
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+GENEVAL = Path("evaluation", "geneval", "evaluation_metadata.jsonl")
+UNCOLORED_PAIRS = tuple(permutations(SHAPES, 2))
+
+SPACE = (
+    *(single_object(shape) for shape in SHAPES),
+    *(two_object(*shapes) for shapes in UNCOLORED_PAIRS),
+    *(counting(shape, count) for shape in SHAPES for count in COUNTS),
+    *(colors(color, shape) for color in COLORS for shape in SHAPES),
+    *(position(a, relation, b) for a, b in UNCOLORED_PAIRS for relation in RELATIONS),
+    *(color_attr((c, a), (d, b)) for a, b in UNCOLORED_PAIRS for c, d in permutations(COLORS, 2)),
+)
+
+
+@given(st.sampled_from(SPACE))
+def test_metadata_round_trip(description):
+    record = json.loads(json.dumps(description.to_metadata(caption(description, paraphrase=False))))
+    assert Description.from_metadata(record) == description
+    assert parse(record["prompt"]) == description
+    assert ("exclude" in record) == (description.tag == "counting")
+
+
+def test_metadata_by_hand():
+    prompt = "a photo of a dog right of a teddy bear"
+    assert position("dog", "right of", "teddy bear").to_metadata(prompt) == {
+        "tag": "position",
+        "include": [
+            {"class": "teddy bear", "count": 1},
+            {"class": "dog", "count": 1, "position": ["right of", 0]},
+        ],
+        "prompt": prompt,
+    }
+    assert counting("cube", 2).to_metadata("two cubes")["exclude"] == [{"class": "cube", "count": 3}]
+
+
+def test_geneval_records_pass_through_unchanged():
+    file = Path(os.environ.get("POCKET_DATA", REPOSITORY / ".." / "shared" / "data"), GENEVAL)
+    if not file.is_file():
+        pytest.skip(f"GenEval's metadata is not here: set POCKET_DATA to the folder that holds {GENEVAL}")
+    lines = file.read_text().splitlines()
+    assert len(lines) == 553
+    for line in lines:
+        record = json.loads(line)
+        again = Description.from_metadata(record).to_metadata(record["prompt"])
+        assert json.dumps(again) == json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Description("colour", (Clause("cube"),)), "tag is 'colour'"),
+        (lambda: Description("colors", ()), "include is empty"),
+        (lambda: Description("colors", (Clause("cube", 0),)), "at least 1"),
+        (lambda: Description("position", (Clause("a", position=("above", 0)),)), "earlier one"),
+        (lambda: Description.from_metadata({"tag": "colors"}), "no include"),
+        (lambda: Clause.from_metadata({"class": "cube"}), "class, count"),
+        (lambda: Clause.from_metadata({"class": "cube", "count": 1, "size": 2}), "'size'"),
+    ],
+)
+def test_bad_input_is_one_sentence(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
