@@ -176,8 +176,8 @@ def _halved(module: Any) -> Any:
             super().__init__()
             self.inner = inner
 
-        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
             outputs = self.inner(*(t.half() if t.is_floating_point() else t for t in tensors))
-            return outputs.float()
+            return outputs.float() if isinstance(outputs, torch.Tensor) else tuple(one.float() for one in outputs)
 
     return Halved(copy.deepcopy(module).half())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
 from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
 from pocket_diffusers.pipelines.export.export_bundle import export_pipeline
@@ -44,6 +45,12 @@ def test_each_precision_weighs_what_it_should(tmp_path, precision, bytes_a_weigh
     assert (given.name, made.name) == ("x", "y")
     assert list(given.type.multiArrayType.shape) == [1, 8, 6, 6]
     assert coreml.graph_text(path).count("conv ->") == 2
+
+
+def test_attention_with_a_relative_position_bias_converts_in_int8(tmp_path):
+    coreml, network = back_end_module("coreml", "int8"), RelativeTransformerBlock(8, 8, grid=(6, 6), head_dim=4).eval()
+    coreml.export(ExportJob(network, COMPONENT, "int8", dummy_inputs(COMPONENT), ()), tmp_path / "net.mlpackage")
+    assert coreml.graph_text(tmp_path / "net.mlpackage").count("linear ->") == 5
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML runs here")

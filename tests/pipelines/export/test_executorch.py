@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
 from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
 from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
@@ -80,6 +81,39 @@ def test_int8_keeps_a_shortcut_apart_from_the_batch_norm_beside_it(tmp_path):
     (found,) = executorch.load(tmp_path / "net.pte", COMPONENT)(x.numpy())
     reference = network(x).detach().numpy()
     assert np.linalg.norm(found - reference) / np.linalg.norm(reference) < 0.05
+
+
+def test_int8_keeps_attention_with_a_relative_position_bias(tmp_path):
+    torch.manual_seed(0)
+    network, executorch = RelativeTransformerBlock(8, 8, grid=(6, 6), head_dim=4), back_end_module("executorch", "int8")
+    torch.nn.init.normal_(network.bias.table)
+    executorch.export(job(network, "int8"), tmp_path / "net.pte")
+    (x,) = dummy_inputs(COMPONENT, batch=1, seed=9)
+    (found,) = executorch.load(tmp_path / "net.pte", COMPONENT)(x.numpy())
+    with torch.no_grad():
+        reference = network(x).numpy()
+    assert np.linalg.norm(found - reference) / np.linalg.norm(reference) < 0.05
+
+
+class Twice(Net):
+    """Two outputs, as a detector's feature maps."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.one(x)
+        return self.two(h), h
+
+
+def test_half_precision_takes_a_network_with_several_outputs(tmp_path):
+    torch.manual_seed(0)
+    network, executorch = Twice(), back_end_module("executorch", "fp16")
+    executorch.export(job(network, "fp16"), tmp_path / "net.pte")
+    (x,) = dummy_inputs(COMPONENT, batch=2, seed=9)
+    found = executorch.load(tmp_path / "net.pte", COMPONENT)(x.numpy())
+    with torch.no_grad():
+        references = [output.numpy() for output in network.eval()(x)]
+    assert [output.dtype for output in found] == [np.float32, np.float32]
+    for output, reference in zip(found, references, strict=True):
+        assert np.linalg.norm(output - reference) / np.linalg.norm(reference) < 5e-3
 
 
 def test_results_outlive_the_next_call(tmp_path):
