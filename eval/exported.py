@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from diffusers import DiffusionPipeline
 
-from ..pipelines.export.export_bundle import export_pipeline
+from ..pipelines.export.export_bundle import export_pipeline, load_for_export
 from ..pipelines.export.runtime import load_bundle
-from ..pipelines.generation import load_pipeline
 from .benchmark import new_row
 from .results import Row
 from .storage import measure_storage
@@ -55,14 +54,14 @@ def measure_bundles(
         checkpoints: folder that holds them.
         back_ends: out of `RUNTIMES`.
     """
-    originals = {task.name: task.measure(_original(slug, checkpoints / task.weights)) for task in tasks}
+    places = {task.name: str((checkpoints / task.weights).absolute()) for task in tasks}
+    originals = {task.name: task.measure(load_for_export(slug, places[task.name])[0]) for task in tasks}
     for back_end in back_ends:
         megabytes = dict.fromkeys(PRECISIONS, 0.0)
         for precision in PRECISIONS:
             for task in tasks:
                 with TemporaryDirectory(prefix="pocket-exported-") as scratch:
-                    model = str((checkpoints / task.weights).absolute())
-                    bundle = export_pipeline(slug, model, back_end, precision, Path(scratch) / "bundle")
+                    bundle = export_pipeline(slug, places[task.name], back_end, precision, Path(scratch) / "bundle")
                     megabytes[precision] += measure_storage(bundle).weight_bytes / 1e6
                     score = task.measure(load_bundle(bundle))
                 yield new_row(
@@ -78,9 +77,3 @@ def measure_bundles(
             measured=megabytes["int8"], unit="MB", better="lower", hardware=None,
             rival=f"the same for {RUNTIMES[back_end]} in fp32", rival_measured=megabytes["fp32"],
         )  # fmt: skip
-
-
-def _original(slug: str, folder: Path) -> DiffusionPipeline:
-    pipeline = load_pipeline(slug, str(folder.absolute()))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
