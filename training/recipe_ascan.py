@@ -182,7 +182,7 @@ class GenerationPreset(Preset):
     num_pictures: int = 96_000
     label_column: str = "label"
     model: str = "nano"
-    vae: str = str(CHECKPOINTS / "snapgen-nano" / "vae")
+    vae: str = str(CHECKPOINTS / "ascan-nano" / "vae")
     init: str = ""
     batch_size: int = 64
     steps: int = 12_000
