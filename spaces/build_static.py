@@ -52,11 +52,12 @@ def build_static(
     overwrite: bool = False,
     progress: Callable[[str], Any] = lambda step: None,
 ) -> Path:
-    """Writes a folder that any web server of plain files can serve, and that is a static Space as it stands.
+    """Writes a folder that any web server of plain files can serve, and that is a static Space.
 
     It holds the pages of `spaces/<slug>/static/` and `spaces/static/`, onnxruntime-web under `ort/` (fetched with npm
     in the exact version of `package-lock.json`) and the ONNX bundle under `model/`. The pages ask nothing of another
-    host. It appears whole or not at all.
+    host. For the Hub, OWNER/NAME in its README must be replaced, as `pocket push --static` does. It appears whole or
+    not at all.
 
     Args:
         slug: a key of `METHODS` that has a folder `spaces/<slug>/static/`.

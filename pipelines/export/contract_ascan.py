@@ -110,7 +110,7 @@ def rehearse(pipeline: DiffusionPipeline) -> np.ndarray:
     drawings = [_drawing(index, pipeline.config.image_size) for index in range(REHEARSAL_SAMPLES)]
     if isinstance(pipeline, AsCANImageClassificationPipeline):
         if pipeline.model.config.in_channels == 1:
-            drawings += [read_digit(_handwriting(index)) for index in range(GREY_SAMPLES)]
+            drawings += [read_digit(_printed_digit(index)) for index in range(GREY_SAMPLES)]
         return pipeline(drawings).logits.numpy()
     maps = pipeline.dense_maps(drawings).values()
     return torch.cat([value.flatten(1) for value in maps], dim=1).numpy()
@@ -196,8 +196,8 @@ def _drawing(index: int, size: int) -> Image.Image:
     return picture
 
 
-def _handwriting(index: int) -> Image.Image:
-    """A digit, upright or leaning, dark on light: what classifiers of grey pictures read most."""
+def _printed_digit(index: int) -> Image.Image:
+    """A digit in print, upright or leaning, dark on light."""
     picture = Image.new("L", (96, 96), 255)
     ImageDraw.Draw(picture).text((48, 48), str(index % 10), fill=0, font_size=64, anchor="mm")
     return picture.rotate(15 * (index // 10 - 1), fillcolor=255)

@@ -93,7 +93,7 @@ def test_the_original_networks_behind_the_contract_do_the_same(make):
     assert type(again) is type(pipeline)
     np.testing.assert_allclose(made, rehearse(pipeline), atol=1e-5, rtol=1e-5)
     grey = isinstance(pipeline, AsCANImageClassificationPipeline) and pipeline.model.config.in_channels == 1
-    assert made.std() > 1e-3 and len(made) == (36 if grey else 6), "grey classifiers also see handwriting"
+    assert made.std() > 1e-3 and len(made) == (36 if grey else 6), "grey classifiers also see digits"
     if isinstance(pipeline, AsCANDetectionPipeline):
         picture = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
         with torch.no_grad():
