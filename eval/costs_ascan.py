@@ -201,7 +201,7 @@ def _run(contenders: list[Contender], name: str, settings: CostSettings, output:
 
 def _throughput_row(mode: Mode, batch: int, ours: Measurement, rival: Measurement, settings: CostSettings) -> Row:
     claim = (
-        f"The classifier tiny classifies more pictures a second than a {rival.name} within 10 % of its parameters, "
+        f"Pictures a second that the classifier tiny classifies, beside a {rival.name} within 10 % of its parameters, "
         f"{_counted(batch, 'picture')} at once: {_WORDS[mode]}, random weights."
     )
     low_high = None if ours.error or ours.interval is None else tuple(batch / s for s in reversed(ours.interval))

@@ -40,7 +40,7 @@ def draw_lines(
         title: above the picture.
         axes_names: what x and y are, with their units.
         lines: at least one, each with at least one point and as many x as y (and intervals).
-        log: whether each axis is logarithmic.
+        log: whether each axis is logarithmic; x then has its ticks at the points of the first line.
 
     Returns:
         `path`.
@@ -65,10 +65,22 @@ def draw_lines(
         getattr(axes, f"set_{axis}label")(name, fontsize=9)
         if logarithmic:
             getattr(axes, f"set_{axis}scale")("log")
+            _tick_plainly(getattr(axes, f"{axis}axis"))
+    if log[0]:
+        axes.set_xticks(lines[0].x, [f"{x:.3g}" for x in lines[0].x])
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     return write_by(Path(path), lambda draft: figure.savefig(draft, format="png", dpi=110))
+
+
+def _tick_plainly(axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, 20..., written without powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_line(axes, line: Line, color: str) -> None:
