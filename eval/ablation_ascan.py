@@ -142,7 +142,8 @@ def measure_ablation(settings: AblationSettings, output: Path) -> Iterator[Row]:
     compute = min(of[0].compute[-1] for of in runs.values())
     at = {name: _mean_and_interval([run.accuracy_at(compute) for run in of]) for name, of in runs.items()}
     for name in (name for name in runs if name != OURS):
-        claim = f"At equal parameters and training compute, {compute:.3g} TMACs, the asymmetric design learns more."
+        spent = f"{compute:.3g} TMACs of training"
+        claim = f"Held-out accuracy of the asymmetric design after {spent}, at equal parameters."
         yield row(
             "ablation", f"ablation-over-{name}", claim, measured=at[OURS][0], interval=at[OURS][1],
             rival=f"the {WORDS[name]} design", rival_measured=at[name][0], **same,
