@@ -143,16 +143,19 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
     presets = {
         "paper": {},  # 379.0 M
         "imagenet": {"sample_size": 32, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 768},  # 372.2 M
-        "nano": {  # 2.0 M, for 64x64 pictures; with its autoencoder and text encoder 8 MB in half precision
+        "nano": {  # 1.9 M, for 64x64 pictures; with its autoencoder and text encoder 8 MB in half precision
+            # One stage: an object is 2 of its 8x8 latents wide, which a stage of 4x4 cannot place or shape.
             "sample_size": 8,
-            "block_out_channels": (128, 128),
-            "layers_per_block": 1,
-            "transformer_layers_per_block": (1, 1),
-            "mid_transformer_depth": 1,
+            "block_out_channels": (128,),
+            "layers_per_block": 2,
+            "transformer_layers_per_block": (1,),
+            "mid_transformer_depth": 0,
             "attention_head_dim": 32,
             "cross_attention_dim": 128,
             "ff_mult": 2,
             "expansion_mode": "block_out",
+            "first_stage": "dreamlite",
+            "last_up_attention": True,
             "sampler_conv": "separable",
             "temb_dim": 64,
         },

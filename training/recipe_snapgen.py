@@ -194,7 +194,7 @@ STAGES: dict[str, dict[str, Preset]] = {
         "paper": replace(PAPER_DECODER, seed=1, steps=180_000, adversarial_weight=0.5),
     },
     "base": {
-        "nano": BasePreset(),
+        "nano": BasePreset(seed=40, steps=17_000, learning_rate=1.5e-3, time_shift=1.5),
         # Learning rate, 256 px and steps: SnapGen++'s (arXiv 2601.08303, supplement H). Its global batch of 8192 is
         # processes x gradient_accumulation_steps x batch_size.
         "paper": BasePreset(

@@ -109,6 +109,13 @@ def test_nano_fits_a_repository_of_eight_megabytes():
     assert on_meta("nano").config.sample_size == 8
 
 
+def test_nano_sees_every_latent_from_every_latent():
+    model = on_meta("nano")
+    transformers = [m for m in model.modules() if isinstance(m, Transformer2D)]
+    assert len(transformers) == 5 and all(b.attn1 is not None for t in transformers for b in t.transformer_blocks)
+    assert all(stage.sampler is None for stage in [*model.down_stages, *model.up_stages])
+
+
 # --- layout ---
 
 
