@@ -135,10 +135,10 @@ def load_for_export(slug: str, model: str | None = None) -> tuple[DiffusionPipel
             f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cpu"), weights_digest(place)
+    return pipeline.to("cpu"), model_digest(place)
 
 
-def weights_digest(place: str | Path) -> str | None:
+def model_digest(place: str | Path) -> str | None:
     """A sha256 over the weights and configs of a folder, to see whether an export is of today's; None for a Hub id."""
     if not Path(place).is_dir():
         return None

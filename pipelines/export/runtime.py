@@ -61,10 +61,10 @@ def own_bundle(slug: str, back_end: str) -> Path:
         ValueError: for a method or back end that has no exports.
         OSError: when it cannot be written.
     """
-    from .export_bundle import default_output, export_pipeline, source_of, weights_digest
+    from .export_bundle import default_output, export_pipeline, model_digest, source_of
 
     folder = default_output(slug, back_end, "fp32")
-    if source_of(folder) != weights_digest(checkpoint(f"{slug}-nano")):
+    if source_of(folder) != model_digest(checkpoint(f"{slug}-nano")):
         export_pipeline(slug, None, back_end, "fp32", folder, overwrite=True)
     return folder
 

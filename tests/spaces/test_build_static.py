@@ -102,10 +102,10 @@ def site(tmp_path_factory) -> Path:
 
 def _earlier_export() -> Path | None:
     """An export of today's weights that `pocket export` left in the checkout, which saves a minute."""
-    from pocket_diffusers.pipelines.export.export_bundle import default_output, source_of, weights_digest
+    from pocket_diffusers.pipelines.export.export_bundle import default_output, model_digest, source_of
 
     folder = Path(__file__).resolve().parents[2] / default_output("snapgen", "onnx", "fp32")
-    return folder if source_of(folder) == weights_digest(checkpoint("snapgen-nano")) else None
+    return folder if source_of(folder) == model_digest(checkpoint("snapgen-nano")) else None
 
 
 @pytest.fixture(scope="module")

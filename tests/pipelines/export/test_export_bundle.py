@@ -13,8 +13,8 @@ from pocket_diffusers.pipelines.export.export_bundle import (
     bytes_of,
     export_pipeline,
     hash_of,
+    model_digest,
     source_of,
-    weights_digest,
 )
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
@@ -37,7 +37,7 @@ def test_a_bundle_is_complete_and_its_facts_are_true(request, folder, fixture, s
             assert record["peak_memory_mb"] >= record["runtime_memory_mb"] > 5
         assert record["versions"]["torch"] == torch.__version__.partition("+")[0] or record["versions"]["torch"]
     run = json.loads((bundle / "run.json").read_text())
-    assert run["command"] == "pocket export snapgen" and run["inputs"]["source"] == weights_digest(folder)
+    assert run["command"] == "pocket export snapgen" and run["inputs"]["source"] == model_digest(folder)
 
 
 def test_the_loop_of_the_readme_in_plain_numpy_draws_the_pipeline_s_picture(onnx_bundle, original):
@@ -108,8 +108,8 @@ def test_a_fault_in_the_contract_is_found_before_anything_is_exported(folder, tm
 
 
 def test_the_source_of_a_bundle_follows_its_weights(onnx_bundle, folder, tmp_path):
-    assert source_of(onnx_bundle) == weights_digest(folder) != weights_digest(checkpoint("snapgen-nano"))
-    assert source_of(tmp_path) is None and weights_digest("owner/name") is None
+    assert source_of(onnx_bundle) == model_digest(folder) != model_digest(checkpoint("snapgen-nano"))
+    assert source_of(tmp_path) is None and model_digest("owner/name") is None
 
 
 def test_hashes_of_folders_see_names_and_contents(tmp_path):
