@@ -91,9 +91,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def files(*suffixes: str, under: str = ".") -> Iterator[Path]:
-    """Paths of the checkout relative to its root, without what tools left there."""
+    """Paths of the checkout relative to its root, without what tools left there or an evaluation is writing."""
     for folder, folders, names in os.walk(ROOT / under):
-        folders[:] = sorted(set(folders) - LEFT_BY_TOOLS)
+        folders[:] = sorted(name for name in set(folders) - LEFT_BY_TOOLS if not name.endswith(".partial"))
         for name in sorted(names):
             if not suffixes or name.endswith(suffixes):
                 yield (Path(folder) / name).relative_to(ROOT)
