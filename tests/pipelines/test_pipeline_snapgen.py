@@ -9,6 +9,8 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FlowMatchH
 from diffusers.callbacks import SDCFGCutoffCallback
 from PIL import Image
 
+from pocket_diffusers import checkpoint
+from pocket_diffusers.hub_models.losses.photometric import psnr
 from pocket_diffusers.pipelines.outputs import ImageOutput
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline, fuse_text_features
 
@@ -470,3 +472,13 @@ def test_offloading_gives_the_same_picture(components, offload):
     expected = latents_of(on_cpu, "a red cube", generator=seeded(0))
     getattr(on_cpu, offload)()
     torch.testing.assert_close(latents_of(on_cpu, "a red cube", generator=seeded(0)).cpu(), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_nano_model_draws_in_half_precision_on_a_gpu_what_it_draws_on_a_cpu():
+    asked = {"prompt": ["a red cube", "two yellow spheres"], "num_inference_steps": 8, "output_type": "pt"}
+    drawn = []
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.float16)):
+        nano = quiet(SnapGenPipeline.from_pretrained(checkpoint("snapgen-nano"), dtype=dtype)).to(device)
+        drawn.append(nano(**asked, generator=seeded(0, 1)).images.float().cpu())
+    assert psnr(*drawn, peak=1.0).min() > 45
