@@ -113,9 +113,9 @@ class AutoencoderPreset(Preset):
         encoder: folder or Hub id of an autoencoder whose encoder is taken over and frozen; "" trains our own.
         init: folder of an `AutoencoderSnapGen` to go on from. "" is new weights, in stage `refine` those of stage
             `autoencoder`.
-        pixel_weight, edge_weight, kl_weight, adversarial_weight: see `ReconstructionWeights`. The paper's are unknown:
-            those here are latent diffusion's (open point 19), with an adversary after a warm-up, which is the stage
-            before.
+        pixel_weight, edge_weight, kl_weight, object_weight, adversarial_weight: see `ReconstructionWeights`. The
+            paper's are unknown: those here are latent diffusion's (open point 19), with an adversary after a warm-up,
+            which is the stage before. Objects are known of PocketWorld alone.
     """
 
     model: str = "nano"
@@ -131,7 +131,14 @@ class AutoencoderPreset(Preset):
     pixel_weight: float = 1.0
     edge_weight: float = 1.0
     kl_weight: float = 3e-4
+    object_weight: float = 0.0
     adversarial_weight: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.object_weight >= 0, "object_weight", self.object_weight, "at least 0")
+        known = self.object_weight == 0 or self.source == "pocketworld"
+        require(known, "object_weight", self.object_weight, "0 for pictures whose objects are not known")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +196,13 @@ STAGES: dict[str, dict[str, Preset]] = {
     "autoencoder": {"nano": AutoencoderPreset(), "paper": PAPER_DECODER},
     "refine": {
         "nano": AutoencoderPreset(
-            seed=2, steps=20_000, learning_rate=2.5e-3, edge_weight=3.0, kl_weight=1e-3, ema_decay=0.995
+            seed=2,
+            steps=20_000,
+            learning_rate=2.5e-3,
+            edge_weight=3.0,
+            kl_weight=1e-3,
+            object_weight=10.0,
+            ema_decay=0.995,
         ),
         "paper": replace(PAPER_DECODER, seed=1, steps=180_000, adversarial_weight=0.5),
     },
@@ -337,6 +350,7 @@ def train_autoencoder(
         pixel=preset.pixel_weight,
         edge=preset.edge_weight,
         kl=preset.kl_weight,
+        object=preset.object_weight,
         adversarial=preset.adversarial_weight,
     )
     objective = Reconstruction(vae, weights, preset.learning_rate, samples[:8])
@@ -490,9 +504,11 @@ def index_batches(count: int, preset: Preset) -> Batches:
 
 
 def memory_batches(data: CaptionedImages, preset: Preset) -> Batches:
-    """`Batches` of pictures [B, 3, h, w] in [-1, 1] from memory."""
+    """`Batches` of (pictures [B, 3, h, w] in [-1, 1], where objects are [B, 1, h, w]) from memory."""
     indices = index_batches(len(data), preset)
-    return lambda start, rank, world: (data.images(chosen) for chosen in indices(start, rank, world))
+    return lambda start, rank, world: (
+        (data.images(chosen), data.objects(chosen)) for chosen in indices(start, rank, world)
+    )
 
 
 def stream_batches(preset: Preset) -> Batches:

@@ -78,6 +78,8 @@ def test_paper_follows_the_fact_sheet():
         ("base", "nano", {"time_shift": "0"}, "time_shift is 0.0; it must be above 0"),
         ("base", "nano", {"text_encoders": "a,b,c,d"}, "text_encoders is 'a,b,c,d'; it must be at most 3"),
         ("base", "paper", {}, "source is ''; it must be your captioned pictures"),
+        ("refine", "nano", {"object_weight": "-1"}, "object_weight is -1.0; it must be at least 0"),
+        ("refine", "paper", {"object_weight": "1"}, "object_weight is 1.0; it must be 0 for pictures whose objects"),
         ("clip", "nano", {"source": "elsewhere"}, "source is 'elsewhere'; it must be 'pocketworld'"),
     ],
 )

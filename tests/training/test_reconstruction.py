@@ -55,6 +55,24 @@ def test_loss_is_the_sum_it_says(pictures):
     assert metrics["kl"] == pytest.approx(kl.item(), rel=1e-5)
 
 
+def test_pixels_on_and_near_objects_count_more(pictures):
+    vae = tiny_autoencoder()
+    objects = torch.zeros(4, 1, 32, 32, dtype=torch.bool)
+    objects[:, :, 8:20, 5:9] = True
+    objects[0] = False
+    objective = objective_of(vae, pictures, pixel=2.0, edge=0.5, object=4.0)
+    loss, _ = objective.loss("autoencoder", (pictures, objects), torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        posterior = vae.encode(pictures).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(1))
+        error = vae.decode(posterior.mean + posterior.std * noise).sample - pictures
+    weight = torch.ones(4, 1, 32, 32)
+    weight[1:, :, 6:22, 3:11] = 5.0  # two pixels around
+    edges = (error.diff(dim=3).abs() * weight[..., 1:]).mean() + (error.diff(dim=2).abs() * weight[..., 1:, :]).mean()
+    expected = 2.0 * ((weight * error**2).mean() + (weight * error.abs()).mean()) + 0.5 * edges
+    assert torch.allclose(loss, expected, rtol=1e-5)
+
+
 def test_a_frozen_encoder_stays_bit_identical(pictures):
     vae = tiny_autoencoder()
     vae.encoder.requires_grad_(False)

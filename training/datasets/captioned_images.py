@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -48,6 +48,10 @@ class CaptionedImages:
     def images(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch 3 size size"]:
         """Pictures in [-1, 1]."""
         return self.pixels[indices].float().div_(127.5).sub_(1.0)
+
+    def objects(self, indices: Int[Tensor, " batch"]) -> Bool[Tensor, "batch 1 size size"]:
+        """Where an object is seen."""
+        return self.pair_maps[indices, None] > 0
 
 
 def pocketworld_images(split: str, size: int, count: int, seed: int = 0) -> CaptionedImages:

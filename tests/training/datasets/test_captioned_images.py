@@ -115,7 +115,7 @@ def test_pocketworld_in_memory_is_pocketworld(tmp_path, monkeypatch):
         assert np.array_equal(data.pixels[i].permute(1, 2, 0).numpy(), np.array(row["image"]))
         assert (data.captions[i], data.metadata[i]) == (row["caption"], row["metadata"])
         mask = np.array(row["mask"])
-        assert ((data.pair_maps[i].numpy() > 0) == (mask > 0)).all()
+        assert (data.objects(torch.tensor([i])).numpy() == (mask > 0)).all()
         for k, thing in enumerate(row["objects"]):
             pair = ALL_PAIRS[data.pair_maps[i].numpy()[mask == k + 1][0] - 1]
             assert pair == (thing["color"], thing["shape"])
