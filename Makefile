@@ -21,7 +21,7 @@ help:
 
 demo: $(VENV)/.installed-core
 	@echo "Drawing eight prompts with SnapGen's nano model, trained in this repository, on your machine:"
-	@$(BIN)/pocket generate snapgen --output outputs/demo --overwrite --seed 0 --guidance 7 \
+	@$(BIN)/pocket generate snapgen --output outputs/demo --overwrite --seed 1 \
 		--prompt "a red cube" \
 		--prompt "a photo of a blue sphere" \
 		--prompt "a green cone" \

@@ -33,7 +33,7 @@ def build(model: str | None = None) -> gr.Blocks:
         prompt: str,
         negative_prompt: str = "",
         steps: int = 28,
-        guidance: float = 7.0,
+        guidance: float = 4.0,
         num_images: int = 2,
         seed: int = 0,
         new_seed: bool = False,
@@ -71,7 +71,7 @@ def build(model: str | None = None) -> gr.Blocks:
             )
             count = look.setting("Pictures", 1, 4, 2)
             steps = look.setting("Steps", 1, 50, 28, info="More is slower and finer.")
-            guidance = look.setting("Guidance", 1, 15, 7, 0.5, info="How strictly to follow the prompt; 1 is off.")
+            guidance = look.setting("Guidance", 1, 15, 4, 0.5, info="How strictly to follow the prompt; 1 is off.")
             seed, fresh = look.seed_row()
         work = {
             "fn": generate,
