@@ -390,7 +390,7 @@ def measure(
         pocket eval snapgen
     """
     _check_known("method", slug, METHODS)
-    benchmark = import_module(f".eval.benchmark_{slug}", __package__)
+    benchmark = import_module(f".eval.claims.{slug}.benchmark", __package__)
     for name in only or []:
         _check_known("measurement", name, benchmark.MEASUREMENTS)
     from .eval.benchmark import failures

@@ -1,4 +1,4 @@
-"""What every `benchmark_<slug>.py` shares: measurements by name, their rows in one file, and runs that go on."""
+"""What every `claims/<slug>/benchmark.py` shares: measurements by name, their rows in one file, and runs that go on."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

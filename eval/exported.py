@@ -12,7 +12,7 @@ from ..pipelines.export.export_bundle import export_pipeline, load_for_export
 from ..pipelines.export.runtime import load_bundle
 from .benchmark import new_row
 from .results import Row
-from .storage import measure_storage
+from .scores.storage import measure_storage
 
 PRECISIONS = ("fp32", "int8")
 RUNTIMES = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}

@@ -33,7 +33,7 @@ def recognize(
 
 
 def _objects(pipeline: Any, count: int, **arguments: Any) -> Iterator[tuple[Image.Image, str]]:
-    from ..pipelines.detection_overlay import draw_detections
+    from ..pipelines.recognition.detection_overlay import draw_detections
     from ..training.datasets.pocketworld.records import pictures
 
     records = list(pictures("test", pipeline.config.image_size, range(count)))

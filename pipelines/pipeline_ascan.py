@@ -15,9 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..hub_models.unet_ascan import AsCANUNet2DModel
-from .class_names import class_names, stored_names
 from .inputs import check_choice, check_count, check_number, check_side
-from .latent_sampling import (
+from .outputs import ImageOutput
+from .recognition.class_names import class_names, stored_names
+from .repository import RepositoryMixin
+from .sampling.latent_sampling import (
     OUTPUT_TYPES,
     Callback,
     LatentSamplingMixin,
@@ -25,9 +27,7 @@ from .latent_sampling import (
     joined_features,
     watched_tensors,
 )
-from .noise import Generators, check_generator
-from .outputs import ImageOutput
-from .repository import RepositoryMixin
+from .sampling.noise import Generators, check_generator
 
 ClassLabels = int | str | Sequence[int | str] | Int[Tensor, " samples"]
 GivenFeatures = tuple[Tensor | None, Tensor | None]

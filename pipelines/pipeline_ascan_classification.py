@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..hub_models.transformer_ascan import AsCANModel
-from .class_names import class_names, stored_names
 from .inputs import check_choice, check_count, check_side
 from .outputs import ImageClassificationOutput
-from .picture_input import Picture, ResizeMode, fit_picture, read_pictures
+from .recognition.class_names import class_names, stored_names
+from .recognition.picture_input import Picture, ResizeMode, fit_picture, read_pictures
 from .repository import RepositoryMixin
 
 

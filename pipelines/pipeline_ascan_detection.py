@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..hub_models.transformer_ascan import AsCANModel
-from .class_names import class_names, stored_names
 from .inputs import check_count, check_number, check_side
-from .instance_decoding import decode_instances
 from .outputs import MIN_SCORE, DetectionOutput, Detections
-from .picture_input import Picture, Region, fit_picture, read_pictures
+from .recognition.class_names import class_names, stored_names
+from .recognition.instance_decoding import decode_instances
+from .recognition.picture_input import Picture, Region, fit_picture, read_pictures
 from .repository import RepositoryMixin
 
 OUTPUTS = ("shape", "color", "center", "offset")

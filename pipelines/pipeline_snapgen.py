@@ -23,7 +23,9 @@ from transformers import (
 from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from .inputs import check_choice, check_count, check_number, check_side
-from .latent_sampling import (
+from .outputs import ImageOutput
+from .repository import RepositoryMixin
+from .sampling.latent_sampling import (
     OUTPUT_TYPES,
     Callback,
     Features,
@@ -32,10 +34,8 @@ from .latent_sampling import (
     joined_features,
     watched_tensors,
 )
-from .lora import UNetLoraMixin
-from .noise import Generators, check_generator
-from .outputs import ImageOutput
-from .repository import RepositoryMixin
+from .sampling.lora import UNetLoraMixin
+from .sampling.noise import Generators, check_generator
 
 logger = logging.get_logger(__name__)
 

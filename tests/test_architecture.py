@@ -60,8 +60,8 @@ EVERY_METHOD_HAS = {
     "pipeline": "pipelines/pipeline_{slug}*.py",
     "recipe": "training/recipe_{slug}.py",
     "trained nano weights": "hub_models/checkpoints/{slug}-nano*/model_index.json",
-    "export contract": "pipelines/export/contract_{slug}.py",
-    "benchmark": "eval/benchmark_{slug}.py",
+    "export": "pipelines/export/methods/export_{slug}.py",
+    "benchmark": "eval/claims/{slug}/benchmark.py",
     "results": "eval/results/{slug}.json",
     "card": "model_cards/{slug}.md",
     "training record": "model_cards/training/{slug}-nano*.json",
@@ -212,7 +212,9 @@ def import_graph():
 
 
 def slug_of(module: str) -> str | None:
-    return next((part for part in module.rpartition(".")[2].split("_")[1:] if part in STEMS), None)
+    """The method that a module belongs to: one of its folders, or a word of its file's name, is a slug."""
+    *folders, stem = module.split(".")
+    return next((part for part in (*folders, *stem.split("_")) if part in STEMS), None)
 
 
 def test_methods_never_import_each_other(import_graph):

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..hub_models.layers.latent_scaling import scale_latents
 from ..pipelines.pipeline_snapgen import ENCODERS, Features, SnapGenPipeline
 from .datasets.captioned_images import CaptionedImages
-from .reconstruction import encode_all
+from .objectives.reconstruction import encode_all
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The only training loop: the step of `pipelines.fitting` under accelerate."""
+"""The only training loop: the step of `pipelines.fitting.loop` under accelerate."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ..pipelines.checkpoint import save_tensors
-from ..pipelines.fitting import Batches, Engine, FitSettings, Loop, Objective, require
-from ..pipelines.run_folder import RunFolder
+from ..pipelines.fitting.checkpoint import save_tensors
+from ..pipelines.fitting.loop import Batches, Engine, FitSettings, Loop, Objective, require
+from ..pipelines.fitting.run_folder import RunFolder
 from .plot import import_figure, plot_losses
 
 
@@ -123,7 +123,7 @@ def train(
 
     Args:
         objective: what is trained; its parts are moved to accelerate's device.
-        batches: the data, see `pipelines.fitting.Batches`.
+        batches: the data, see `pipelines.fitting.loop.Batches`.
         settings: how long and how.
         output: folder for checkpoints, metrics.jsonl, loss.png and previews.
         resume: continue from the newest checkpoint in `output`, if there is one.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..pipelines.run_folder import RunFolder
+from ..pipelines.fitting.run_folder import RunFolder
 
 
 def plot_losses(folder: RunFolder) -> Path | None:

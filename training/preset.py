@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType
 from typing import Any, get_args
 
-from ..pipelines.fitting import require
+from ..pipelines.fitting.loop import require
 from .loop import TrainSettings
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

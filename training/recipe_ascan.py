@@ -24,24 +24,24 @@ from torch import Tensor, nn
 
 from ..hub_models.transformer_ascan import AsCANModel
 from ..hub_models.unet_ascan import AsCANUNet2DModel
-from ..pipelines.fitting import Batches, require
+from ..pipelines.fitting.loop import Batches, require
+from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.pipeline_ascan import AsCANPipeline
 from ..pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from ..pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
 from ..pipelines.repository import save_repository, written_whole
-from ..pipelines.run_folder import RunFolder
-from .class_denoising import ClassDenoising, LabelledLatents, StreamedLatents, encode_labelled
-from .classification import Classification, ClassificationSettings
 from .datasets.captioned_images import shuffled_batches
 from .datasets.digits import load_digits
 from .datasets.instance_images import NO_OBJECT, InstanceImages, pocketworld_instances
 from .datasets.labelled_images import LabelledImages, class_names, stream_labelled_images
 from .datasets.pocketworld.scene import ALL_PAIRS, COLORS, SHAPES
 from .datasets.segmented_images import stream_segmented_images
-from .dense_prediction import DETECTION_OUTPUTS, DetectionObjective
 from .loop import train
+from .objectives.class_denoising import ClassDenoising, LabelledLatents, StreamedLatents, encode_labelled
+from .objectives.classification import Classification, ClassificationSettings
+from .objectives.detection import DETECTION_OUTPUTS, DetectionObjective
+from .objectives.segmentation import OUTPUT, Segmentation
 from .preset import Preset, configure
-from .segmentation import OUTPUT, Segmentation
 from .training_record import write_training_record
 
 PACKAGE = __package__.rpartition(".")[0]
@@ -142,7 +142,7 @@ class JudgePreset(Preset):
         model: preset of `AsCANModel`.
         init: folder of an `AsCANModel` with the same heads to go on from.
         weight_decay: of AdamW.
-        spoilt: share of pictures that are degraded (see `training.degradation`), in 0..1.
+        spoilt: share of pictures that are degraded (see `training.objectives.degradation`), in 0..1.
     """
 
     split: str = "train_all"

@@ -35,12 +35,11 @@ from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.losses.flow_matching import flow_matching_pair, logit_normal_sigmas, shift_sigmas
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from ..pipelines.contact_sheet import contact_sheet
-from ..pipelines.fitting import Batches, require
+from ..pipelines.fitting.loop import Batches, require
+from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.pipeline_snapgen import ENCODERS, SnapGenPipeline
 from ..pipelines.repository import save_repository, text_tower, written_whole
-from ..pipelines.run_folder import RunFolder
 from .conditions_snapgen import Conditions, MemoryConditions, StreamConditions
-from .contrastive import ClipSize, Contrastive, new_clip, train_tokenizer
 from .datasets.captioned_images import CaptionedImages, pocketworld_images, shuffled_batches, stream_captioned_images
 from .datasets.pocketworld.captions import caption
 from .datasets.pocketworld.descriptions import TAGS
@@ -48,8 +47,9 @@ from .datasets.pocketworld.plans import sample_plan
 from .datasets.pocketworld.scene import ALL_PAIRS
 from .datasets.pocketworld.vocabulary import MOTIONS
 from .loop import train
+from .objectives.contrastive import ClipSize, Contrastive, new_clip, train_tokenizer
+from .objectives.reconstruction import Reconstruction, ReconstructionWeights, encode_all
 from .preset import Preset, configure
-from .reconstruction import Reconstruction, ReconstructionWeights, encode_all
 from .training_record import write_training_record
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "hub_models" / "checkpoints"
@@ -388,7 +388,7 @@ def load_autoencoder(source: str | Path) -> AutoencoderSnapGen | AutoencoderKL:
 
 
 class Denoising:
-    """An objective (see `pipelines.fitting.Objective`): rectified flow, v = eps - x0, logit-normal timesteps.
+    """An objective (see `pipelines.fitting.loop.Objective`): rectified flow, v = eps - x0, logit-normal timesteps.
 
     Args:
         pipeline: its UNet learns.

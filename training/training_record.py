@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.result_folder import installed_versions
-from ..pipelines.run_folder import RunFolder
 from .preset import Preset
 
 RECORD = "training.json"

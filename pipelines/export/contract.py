@@ -116,7 +116,7 @@ def contract_of(slug: str, pipeline: Any) -> PipelineContract:
 
 
 def method_exports(slug: str) -> ModuleType:
-    """Imports `contract_<slug>`, which says how a method is exported.
+    """Imports `methods/export_<slug>`, which says how a method is exported.
 
     Such a module has four functions:
 
@@ -131,13 +131,13 @@ def method_exports(slug: str) -> ModuleType:
     from .. import METHODS, _known
 
     _known(slug, METHODS, "method")
-    name = f"{__package__}.contract_{slug}"
+    name = f"{__package__}.methods.export_{slug}"
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise ValueError(f"{slug} has no exports yet: pipelines/export/contract_{slug}.py is missing.") from error
+        raise ValueError(f"{slug} has no exports yet: pipelines/export/methods/export_{slug}.py is missing.") from error
 
 
 def read_contract(folder: Path) -> PipelineContract:

@@ -6,13 +6,13 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from pocket_diffusers.pipelines.detection_overlay import draw_detections, object_name
-from pocket_diffusers.pipelines.drawn_digit import read_digit
 from pocket_diffusers.pipelines.generation import ImageRequest, generate_images, load_pipeline, silence_libraries
 from pocket_diffusers.pipelines.outputs import MIN_SCORE, Detections
 from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
 from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from pocket_diffusers.pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
+from pocket_diffusers.pipelines.recognition.detection_overlay import draw_detections, object_name
+from pocket_diffusers.pipelines.recognition.drawn_digit import read_digit
 from pocket_diffusers.spaces import look
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 from pocket_diffusers.training.datasets.pocketworld.scene import COLORS

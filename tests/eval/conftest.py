@@ -4,13 +4,13 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from pocket_diffusers.eval.naming import pair_prompt
+from pocket_diffusers.eval.scores.naming import pair_prompt
 from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
 from pocket_diffusers.pipelines.repository import save_repository, text_tower
-from pocket_diffusers.training.contrastive import ClipSize, new_clip, train_tokenizer
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS
+from pocket_diffusers.training.objectives.contrastive import ClipSize, new_clip, train_tokenizer
 
 
 @pytest.fixture(scope="session")

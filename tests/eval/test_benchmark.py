@@ -3,8 +3,8 @@ import json
 import pytest
 
 from pocket_diffusers.cli import main
-from pocket_diffusers.eval import benchmark_snapgen
 from pocket_diffusers.eval.benchmark import failures, new_row, record_path, run_measurements
+from pocket_diffusers.eval.claims.snapgen import benchmark as benchmark_snapgen
 from pocket_diffusers.eval.results import read_rows
 
 

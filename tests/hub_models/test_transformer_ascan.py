@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pocket_diffusers.eval.operations import count_operations, count_parameters
+from pocket_diffusers.eval.scores.operations import count_operations, count_parameters
 from pocket_diffusers.hub_models.layers.mbconv import MBConv
 from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from pocket_diffusers.eval.operations import count_operations, count_parameters
+from pocket_diffusers.eval.scores.operations import count_operations, count_parameters
 from pocket_diffusers.hub_models.layers.mbconv import MBConv
 from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.hub_models.unet_ascan import AsCANUNet2DModel

@@ -12,9 +12,9 @@ from diffusers.utils import dynamic_modules_utils
 from PIL import Image
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel, AsCANOutput
-from pocket_diffusers.pipelines.instance_decoding import OFFSET_UNIT
 from pocket_diffusers.pipelines.outputs import MIN_SCORE, DetectionOutput, Detections
 from pocket_diffusers.pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
+from pocket_diffusers.pipelines.recognition.instance_decoding import OFFSET_UNIT
 from pocket_diffusers.pipelines.repository import save_repository
 
 LABELS = {0: "cube", 1: "sphere"}

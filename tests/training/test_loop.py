@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from pocket_diffusers.pipelines.run_folder import RunFolder
+from pocket_diffusers.pipelines.fitting.run_folder import RunFolder
 from pocket_diffusers.training.loop import AccelerateEngine, TrainLoop, TrainSettings, train
 
 

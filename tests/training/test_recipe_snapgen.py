@@ -15,7 +15,7 @@ from pocket_diffusers import cli
 from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from pocket_diffusers.hub_models.layers.latent_scaling import scale_latents
 from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
-from pocket_diffusers.pipelines.fitting import FitSettings, fit
+from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
 from pocket_diffusers.training.conditions_snapgen import Conditions
 from pocket_diffusers.training.recipe_snapgen import STAGES, Denoising, configured, run, stage_model

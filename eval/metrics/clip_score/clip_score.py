@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.clip_score import ClipScorer
+from pocket_diffusers.eval.scores.clip_score import ClipScorer
 
 DESCRIPTION = "Mean cosine between the CLIP embeddings of pictures and of their captions; names backbone and scale."
 INPUTS = """

@@ -5,8 +5,8 @@ import json
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.geneval import OFFICIAL, pocketworld_protocol, score_pictures
-from pocket_diffusers.eval.geneval_replay import SeenPicture, read_pictures
+from pocket_diffusers.eval.geneval.replay import SeenPicture, read_pictures
+from pocket_diffusers.eval.geneval.score import OFFICIAL, pocketworld_protocol, score_pictures
 
 DESCRIPTION = "Share of pictures that show what their prompts ask for, by GenEval's rules on stored detections."
 INPUTS = """

@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.kid import kid, kid_of_pictures
-from pocket_diffusers.eval.picture_features import clip_features
+from pocket_diffusers.eval.instruments.features import clip_features
+from pocket_diffusers.eval.scores.kid import kid, kid_of_pictures
 
 DESCRIPTION = "Unbiased kernel distance between the features of two sets of pictures, in float64; names the extractor."
 INPUTS = """

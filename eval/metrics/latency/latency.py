@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.latency import measure_latency
+from pocket_diffusers.eval.scores.latency import measure_latency
 
 DESCRIPTION = "Median time of a call, such as one of a pipeline, with its interval; the first calls do not count."
 INPUTS = """

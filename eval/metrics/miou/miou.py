@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.miou import mean_iou
+from pocket_diffusers.eval.scores.miou import mean_iou
 
 DESCRIPTION = "Mean intersection over union of label maps over the classes that are present."
 INPUTS = """

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.storage import measure_storage
+from pocket_diffusers.eval.scores.storage import measure_storage
 
 DESCRIPTION = "What a model repository or an exported bundle takes on disk, and how many bits for each parameter."
 INPUTS = """

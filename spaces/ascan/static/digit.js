@@ -1,4 +1,4 @@
-// A drawn digit in the form of the UCI digits, step by step as pocket_diffusers.pipelines.drawn_digit does it.
+// A drawn digit in the form of the UCI digits, step by step as pocket_diffusers.pipelines.recognition.drawn_digit does it.
 
 export const SIDE = 8;
 const INK_SHARE = 0.29;

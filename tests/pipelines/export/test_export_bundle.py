@@ -99,9 +99,9 @@ def test_an_export_that_differs_is_not_left_behind(folder, tmp_path, monkeypatch
 
 
 def test_a_fault_in_the_contract_is_found_before_anything_is_exported(folder, tmp_path, monkeypatch):
-    from pocket_diffusers.pipelines.export import contract_snapgen
+    from pocket_diffusers.pipelines.export.methods import export_snapgen
 
-    monkeypatch.setattr(contract_snapgen.Decoder, "forward", lambda self, latents: self.vae.decode(latents).sample)
+    monkeypatch.setattr(export_snapgen.Decoder, "forward", lambda self, latents: self.vae.decode(latents).sample)
     with pytest.raises(ValueError, match="snapgen's contract describes another call"):
         export_pipeline("snapgen", str(folder), "onnx", output=tmp_path / "bundle")
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""What is claimed of each method, and of the world and the encoders that all of them share."""

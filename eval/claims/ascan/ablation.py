@@ -1,0 +1,285 @@
+"""AsCAN's claim in small: does a network with convolutions early and attention late learn more from the same compute?
+
+Four designs of about equal parameters, strings of one grammar, learn the fifty colour-shape classes of PocketWorld from
+few degraded pictures, in the same order and from the same seeds.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ....hub_models.transformer_ascan import AsCANModel
+from ....pipelines.fitting.loop import FitSettings, fit
+from ....pipelines.result_folder import installed_versions
+from ....training.datasets.captioned_images import shuffled_batches
+from ....training.datasets.labelled_images import LabelledImages
+from ....training.datasets.pocketworld.scene import ALL_PAIRS
+from ....training.objectives.classification import Classification, ClassificationSettings, accuracy
+from ....training.objectives.degradation import degrade
+from ...benchmark import new_row, record_path
+from ...figures.bars import import_figure
+from ...figures.lines import Line, draw_lines
+from ...protocol import protocol_hash
+from ...results import Row, hardware, write_whole
+from ...scores.operations import count_operations, count_parameters
+from ...scores.retrieval import to_pictures, world_records
+
+SIZE = 32  # pixels
+BACKWARD = 2  # a backward pass costs about two forward passes
+
+
+@dataclass(frozen=True)
+class Design:
+    """Strings and widths of a network with 0.96 M parameters, within 1 %."""
+
+    stages: tuple[str, ...]
+    widths: tuple[int, ...]
+
+    def new_model(self) -> AsCANModel:
+        """A network with new weights for `SIZE` pixels and fifty classes, on torch's current device."""
+        return AsCANModel(
+            stages=self.stages, widths=self.widths, stem_width=24, strides=(2, 1, 2, 2, 1), image_size=SIZE, head_dim=8,
+            drop_path=0.0, num_classes=len(ALL_PAIRS),
+        )  # fmt: skip
+
+    def parameters(self) -> int:
+        """Parameters of the network."""
+        with torch.device("meta"):
+            return count_parameters(self.new_model())
+
+    def gmacs(self) -> float:
+        """GMACs of one picture."""
+        with torch.device("meta"):
+            return count_operations(self.new_model().eval(), torch.randn(1, 3, SIZE, SIZE)) / 2e9
+
+
+OURS = "asymmetric"
+DESIGNS = {
+    OURS: Design(("CC", "CC", "CCTT", "TT"), (32, 64, 96, 128)),
+    "symmetric": Design(("CT", "CT", "CTCT", "CT"), (32, 64, 96, 136)),
+    "inverted": Design(("TT", "TT", "TTCC", "CC"), (32, 64, 96, 136)),
+    "coatnet": Design(("CC", "CC", "TTTT", "TT"), (32, 64, 96, 120)),
+}
+WORDS = {
+    OURS: "asymmetric", "symmetric": "symmetric", "inverted": "inverted (attention early)",
+    "coatnet": "CoAtNet-like (C, C, T, T)",
+}  # fmt: skip
+TRAINING = ClassificationSettings(
+    learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.1, mixup=0.0, cutmix=0.0, turn=0.0, zoom=0.1, shift=0.1,
+    mirror=True,
+)  # fmt: skip
+WARMUP_STEPS, EMA_DECAY = 50, 0.99
+
+row = partial(new_row, "ascan")
+
+
+class AblationSettings(Protocol):
+    """What the measurement reads of the benchmark's settings.
+
+    Attributes:
+        ablation_steps: numbers of training steps after which accuracy is taken, rising.
+        ablation_seeds: runs of each design.
+        ablation_pictures, ablation_test_pictures: of one object, to learn from and to be measured on.
+        ablation_batch: pictures of a step.
+    """
+
+    ablation_steps: tuple[int, ...]
+    ablation_seeds: int
+    ablation_pictures: int
+    ablation_test_pictures: int
+    ablation_batch: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a design.
+
+    Attributes:
+        name: of the design.
+        seed: of its weights and of the order of pictures.
+        compute: training compute after each number of steps, in TMACs (10^12 multiplications with addition).
+        accuracy: held-out share of right classes after as many steps, of the averaged weights.
+        error: None; a record of contenders has this field.
+    """
+
+    name: str
+    seed: int
+    compute: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    error: str | None = None
+
+    def accuracy_at(self, compute: float) -> float:
+        """Accuracy at a training compute between those measured, along the logarithm of compute."""
+        return float(np.interp(np.log(compute), np.log(self.compute), self.accuracy))
+
+
+def measure_ablation(settings: AblationSettings, output: Path) -> Iterator[Row]:
+    """Held-out accuracy of every design, at equal steps and at equal compute; draws `output`/ascan-ablation.png.
+
+    What an interrupted run has learned is not learned again.
+    """
+    import_figure()
+    runs = trained_runs(settings, output)
+    steps, tested = settings.ablation_steps[-1], settings.ablation_test_pictures
+    same: dict[str, Any] = {"unit": "share", "n": tested, "seed": 0}
+    means = {name: _mean_and_interval([run.accuracy[-1] for run in of]) for name, of in runs.items()}
+    for name, (mean, interval) in means.items():
+        claim = (
+            f"Held-out accuracy among fifty classes of the {WORDS[name]} design {' / '.join(DESIGNS[name].stages)}: "
+            f"{steps} steps, {settings.ablation_seeds} seeds, equal parameters."
+        )
+        yield row("ablation", f"ablation-{name}", claim, measured=mean, interval=interval, **same)
+    compute = min(of[0].compute[-1] for of in runs.values())
+    at = {name: _mean_and_interval([run.accuracy_at(compute) for run in of]) for name, of in runs.items()}
+    for name in (name for name in runs if name != OURS):
+        spent = f"{compute:.3g} TMACs of training"
+        claim = f"Held-out accuracy of the asymmetric design after {spent}, at equal parameters."
+        yield row(
+            "ablation", f"ablation-over-{name}", claim, measured=at[OURS][0], interval=at[OURS][1],
+            rival=f"the {WORDS[name]} design", rival_measured=at[name][0], **same,
+        )  # fmt: skip
+    _draw(runs, output)
+
+
+def trained_runs(settings: AblationSettings, output: Path) -> dict[str, list[Run]]:
+    """Every run of every design, a seed of all designs before the next; kept in the measurement's record."""
+    path = record_path(output, "ascan", "ablation")
+    record = _Record(path, settings)
+    data = None
+    for seed in range(settings.ablation_seeds):
+        for name in DESIGNS:
+            if record.lacks(name, seed):
+                data = data or ablation_data(settings)
+                record.add(train_design(name, seed, settings, *data, path.parent / record.run_folder(name, seed)))
+    return {name: [record.runs[name, seed] for seed in range(settings.ablation_seeds)] for name in DESIGNS}
+
+
+def ablation_data(settings: AblationSettings) -> tuple[LabelledImages, LabelledImages]:
+    """Pictures to learn from (split train_all) and held-out ones (split test)."""
+    return (
+        degraded_singles("train_all", settings.ablation_pictures, seed=1),
+        degraded_singles("test", settings.ablation_test_pictures, seed=2),
+    )
+
+
+def degraded_singles(split: str, count: int, seed: int) -> LabelledImages:
+    """The first pictures of a split that show one object, degraded, labelled by their place in `ALL_PAIRS`."""
+    alone = (record for record in world_records(split, SIZE) if len(record.scene.objects) == 1)
+    records = list(islice(alone, count))
+    pictures = degrade(to_pictures(records), torch.Generator().manual_seed(seed))
+    things = [record.scene.objects[0] for record in records]
+    labels = torch.tensor([ALL_PAIRS.index((thing.color, thing.shape)) for thing in things])
+    return LabelledImages(2 * pictures - 1, labels, tuple(map(" ".join, ALL_PAIRS)))
+
+
+def train_design(
+    name: str, seed: int, settings: AblationSettings, train: LabelledImages, test: LabelledImages, folder: Path
+) -> Run:
+    """Trains a design step count after step count, each run going on from the last.
+
+    Args:
+        folder: where checkpoints and accuracies lie meanwhile; it is removed at the end.
+    """
+    design, batch = DESIGNS[name], settings.ablation_batch
+    batches, known = shuffled_batches(len(train), batch, seed), folder / "accuracy.json"
+    shares = json.loads(known.read_text()) if known.is_file() else []
+    for steps in settings.ablation_steps[len(shares) :]:
+        torch.manual_seed(seed)
+        objective = Classification(design.new_model(), TRAINING, train)
+        model = fit(objective, batches, _fit_settings(name, seed, steps, settings), folder, progress=False)["model"]
+        shares.append(accuracy(model, test))
+        write_whole(known, json.dumps(shares))
+    shutil.rmtree(folder)
+    tmacs = (1 + BACKWARD) * design.gmacs() * batch / 1e3
+    return Run(name, seed, tuple(tmacs * steps for steps in settings.ablation_steps), tuple(shares))
+
+
+def _fit_settings(name: str, seed: int, steps: int, settings: AblationSettings) -> FitSettings:
+    data = {"pictures": settings.ablation_pictures, "batch": settings.ablation_batch}
+    return FitSettings(
+        steps=steps, seed=seed, warmup_steps=min(WARMUP_STEPS, settings.ablation_steps[0]), ema_decay=EMA_DECAY,
+        save_every=steps, keep_checkpoints=1, channels_last=True,
+        identity={"design": asdict(DESIGNS[name]), "training": asdict(TRAINING), **data},
+    )  # fmt: skip
+
+
+class _Record:
+    """The file of finished runs; those of other settings or versions are not used."""
+
+    def __init__(self, path: Path, settings: AblationSettings):
+        self.path = path
+        self.protocol = {
+            "steps": list(settings.ablation_steps),
+            "pictures": settings.ablation_pictures,
+            "test_pictures": settings.ablation_test_pictures,
+            "batch": settings.ablation_batch,
+            "designs": json.loads(json.dumps({name: asdict(design) for name, design in DESIGNS.items()})),
+            "training": asdict(TRAINING),
+            "hardware": hardware(),
+            "versions": installed_versions(),
+        }
+        self.runs = {(run.name, run.seed): run for run in self._read()}
+
+    def lacks(self, name: str, seed: int) -> bool:
+        return (name, seed) not in self.runs
+
+    def run_folder(self, name: str, seed: int) -> str:
+        """Where a run keeps what it has so far; another folder for other settings."""
+        return f"ablation-{protocol_hash(self.protocol)[:8]}-{name}-{seed}"
+
+    def add(self, run: Run) -> None:
+        self.runs[run.name, run.seed] = run
+        date = datetime.now(UTC).date().isoformat()
+        found = [asdict(one) for one in self.runs.values()]
+        write_whole(self.path, json.dumps({"date": date, **self.protocol, "measurements": found}, indent=2) + "\n")
+
+    def _read(self) -> list[Run]:
+        if not self.path.is_file():
+            return []
+        try:
+            record = json.loads(self.path.read_text(encoding="utf-8"))
+            if any(record[name] != value for name, value in self.protocol.items()):
+                return []
+            runs = [Run(**one) for one in record["measurements"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{self.path} is no record of an ablation: delete it.") from error
+        return [replace(run, compute=tuple(run.compute), accuracy=tuple(run.accuracy)) for run in runs]
+
+
+def _draw(runs: Mapping[str, Sequence[Run]], output: Path) -> None:
+    lines = []
+    for name, of in runs.items():
+        points = [_mean_and_interval(values) for values in zip(*(run.accuracy for run in of), strict=True)]
+        intervals = [interval for _, interval in points if interval is not None]
+        lines.append(Line(WORDS[name], of[0].compute, [mean for mean, _ in points], intervals or None))
+    draw_lines(
+        output / "ascan-ablation.png", "Fifty classes, degraded pictures, equal parameters",
+        ("training compute, TMACs", "held-out accuracy"), lines, log=(True, False),
+    )  # fmt: skip
+
+
+def _mean_and_interval(shares: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Mean over seeds and its 95 % interval by Student's t, within [0, 1]; None for a single seed.
+
+    Raises:
+        ImportError: scipy is missing (extra eval).
+    """
+    mean, count = fmean(shares), len(shares)
+    if count < 2:
+        return mean, None
+    try:
+        from scipy.stats import t
+    except ImportError:
+        raise ImportError("intervals over seeds need scipy: pip install 'pocket-diffusers[eval]'.") from None
+    reach = float(t.ppf(0.975, count - 1)) * stdev(shares) / count**0.5
+    return mean, (max(0.0, mean - reach), min(1.0, mean + reach))

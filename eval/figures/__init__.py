@@ -1,0 +1,1 @@
+"""The pictures that a benchmark draws of its numbers."""

@@ -1,0 +1,90 @@
+"""Lines through measured points: how a quantity grows with another, a line for each contender."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..results import write_by
+from .bars import import_figure
+
+OURS, RIVALS = "#d1495b", ("#2e4057", "#66a182", "#edae49", "#8d99ae")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The points of a contender.
+
+    Attributes:
+        name: of the contender.
+        x, y: of each point, in the units of the axes.
+        intervals: 95 % interval around each y, or None where none are known.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    intervals: Sequence[tuple[float, float]] | None = None
+
+
+def draw_lines(
+    path: str | Path,
+    title: str,
+    axes_names: tuple[str, str],
+    lines: Sequence[Line],
+    log: tuple[bool, bool] = (False, False),
+) -> Path:
+    """Draw lines into a PNG; the first is drawn in the colour of ours.
+
+    Args:
+        path: of the PNG, which appears whole or not at all; its folder is made.
+        title: above the picture.
+        axes_names: what x and y are, with their units.
+        lines: at least one, each with at least one point and as many x as y (and intervals).
+        log: whether each axis is logarithmic; x then has its ticks at the points of the first line.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: no lines, or one without points or with another number of x than of y.
+        ModuleNotFoundError: matplotlib is missing.
+        OSError: the picture cannot be written.
+    """
+    for line in lines:
+        counts = {len(line.x), len(line.y), len(line.x if line.intervals is None else line.intervals)}
+        if len(counts) > 1 or not line.x:
+            raise ValueError(f"line {line.name!r} has {len(line.x)} x and {len(line.y)} y; needed are as many, some.")
+    if not lines:
+        raise ValueError("lines is empty; needed is at least one.")
+    figure = import_figure()(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    for number, line in enumerate(lines):
+        _draw_line(axes, line, OURS if number == 0 else RIVALS[(number - 1) % len(RIVALS)])
+    for axis, name, logarithmic in zip("xy", axes_names, log, strict=True):
+        getattr(axes, f"set_{axis}label")(name, fontsize=9)
+        if logarithmic:
+            getattr(axes, f"set_{axis}scale")("log")
+            _tick_plainly(getattr(axes, f"{axis}axis"))
+    if log[0]:
+        axes.set_xticks(lines[0].x, [f"{x:.3g}" for x in lines[0].x])
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    return write_by(Path(path), lambda draft: figure.savefig(draft, format="png", dpi=110))
+
+
+def _tick_plainly(axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, 20..., written without powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _draw_line(axes, line: Line, color: str) -> None:
+    axes.plot(line.x, line.y, color=color, marker="o", markersize=4, linewidth=1.4, label=line.name)
+    if line.intervals is not None:
+        low, high = zip(*line.intervals, strict=True)
+        axes.fill_between(line.x, low, high, color=color, alpha=0.15, linewidth=0)

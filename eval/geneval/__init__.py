@@ -1,0 +1,1 @@
+"""GenEval: its rules, its detectors, and its score on stored or fresh detections."""

@@ -1,0 +1,1 @@
+"""What measures: CLIP models, the judge of objects, features of pictures. No generator ever learns from these."""

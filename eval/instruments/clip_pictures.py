@@ -1,0 +1,121 @@
+"""A CLIP model that reads PIL pictures of any size as its own preprocessing says."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPModel
+
+from ... import checkpoint
+from .image_text_encoder import ImageTextEncoder
+
+
+class ClipPictures:
+    """Embeddings of pictures and texts in float32.
+
+    Args:
+        model: folder or Hub id of a `transformers.CLIPModel` with its tokenizer, or the name of a checkpoint of this
+            package. A `preprocessor_config.json` in it says how pictures are scaled; without one they are scaled to
+            [-1, 1], as clip-nano and clip-nano-judge expect.
+        batch_size: pictures that are encoded together, at least 1.
+
+    Raises:
+        OSError: `model` is no CLIP model, or cannot be reached.
+        ValueError: for a batch size below 1.
+    """
+
+    def __init__(self, model: str | Path = "clip-nano-judge", batch_size: int = 64):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        source = clip_source(model)
+        self.name, self.batch_size = Path(str(model)).name, batch_size
+        self.clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).eval()
+        self.scaling = PictureScaling.of(source, self.clip.config.vision_config.image_size)
+        self._texts = ImageTextEncoder(self.clip, AutoTokenizer.from_pretrained(source))
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "count dim"]:
+        """Projected embeddings, not normalised.
+
+        Raises:
+            ValueError: for no pictures, or something that is none.
+        """
+        if not len(pictures):
+            raise ValueError("pictures is empty; give at least one.")
+        parts = [pictures[start : start + self.batch_size] for start in range(0, len(pictures), self.batch_size)]
+        return torch.cat([self._encode(torch.stack([self.scaling.pixels(each) for each in part])) for part in parts])
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "count dim"]:
+        """Unit vectors of texts."""
+        return self._texts.encode_texts(texts)
+
+    def _encode(self, pixels: Float[Tensor, "count 3 side side"]) -> Float[Tensor, "count dim"]:
+        return self.clip.visual_projection(self.clip.vision_model(pixels).pooler_output)
+
+
+@dataclass(frozen=True)
+class PictureScaling:
+    """Shortest side to `side` by bicubic interpolation, the square in the middle, then (x - mean) / std."""
+
+    side: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @classmethod
+    def of(cls, source: str | Path, side: int) -> "PictureScaling":
+        """The scaling of a CLIP model's `preprocessor_config.json`, or to [-1, 1] without one."""
+        path = _preprocessor(source)
+        if path is None:
+            return cls(side)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return cls(side, tuple(config["image_mean"]), tuple(config["image_std"]))
+
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "3 side side"]:
+        """The network's input.
+
+        Raises:
+            ValueError: for something that is no PIL image.
+        """
+        if not isinstance(picture, Image.Image):
+            raise ValueError(f"a picture is {type(picture).__name__}; it must be a PIL image.")
+        picture, short = picture.convert("RGB"), min(picture.size)
+        if short != self.side:
+            size = tuple(max(self.side, int(length * self.side / short)) for length in picture.size)
+            picture = picture.resize(size, Image.Resampling.BICUBIC)
+        left, top = (round((length - self.side) / 2) for length in picture.size)
+        square = np.asarray(picture.crop((left, top, left + self.side, top + self.side)), np.float32) / 255
+        return torch.from_numpy((square - self.mean) / self.std).permute(2, 0, 1).float()
+
+
+def clip_source(model: str | Path) -> str | Path:
+    """Where the model of a folder, a checkpoint's name or a Hub id lies.
+
+    Raises:
+        FileNotFoundError: a folder without a CLIP model in it.
+    """
+    if Path(model).is_dir():
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            if not (Path(model) / name).is_file():
+                raise FileNotFoundError(f"model {str(model)!r} is no CLIP model: {name} is missing.")
+        return model
+    try:
+        return checkpoint(str(model))
+    except ValueError:
+        return str(model)
+
+
+def _preprocessor(source: str | Path) -> Path | None:
+    name = "preprocessor_config.json"
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)

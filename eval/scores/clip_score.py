@@ -1,0 +1,115 @@
+"""CLIP score: the cosine between a picture and its caption, by a CLIP model that the result names."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPModel
+
+from ..instruments.clip_pictures import PictureScaling, clip_source
+from ..instruments.image_text_encoder import ImageTextEncoder
+from ..intervals import bootstrap_interval
+
+Compat = Literal["fixed", "official"]
+
+OFFICIAL_BACKBONE = {"patch_size": 32, "image_size": 224, "hidden_size": 768, "projection_dim": 512}  # ViT-B/32
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """A CLIP score with what it means.
+
+    Attributes:
+        clip_score: mean cosine over the pairs, within [-1, 1], times `scale`; not clipped at 0.
+        interval: 95 % interval of the mean; None for a single pair.
+        backbone: folder name or Hub id of the CLIP model, and its kind; scores of two backbones are not comparable.
+        scale: factor of the cosine, always 1.
+        compat: "fixed" or "official".
+        n: pairs that were scored.
+        truncated: captions of which the model read only the beginning.
+    """
+
+    clip_score: float
+    interval: tuple[float, float] | None
+    backbone: str
+    scale: float
+    compat: Compat
+    n: int
+    truncated: int
+
+    def to_record(self) -> dict[str, Any]:
+        """The score as a JSON object."""
+        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+
+
+class ClipScorer:
+    """Scores pictures by their captions.
+
+    Args:
+        model: folder or Hub id of a `transformers.CLIPModel` with its tokenizer, or the name of a checkpoint of this
+            package. A `preprocessor_config.json` in it says how pictures are scaled; without one they are scaled to
+            [-1, 1], as clip-nano and clip-nano-judge expect.
+        compat: "official" is the protocol of text2image-benchmark: OpenAI's ViT-B/32 and no other, and a caption
+            that is too long is an error. "fixed" takes any backbone and counts captions that were cut.
+
+    Raises:
+        ValueError: an unknown `compat`, or another backbone than "official" demands.
+        OSError: `model` is no CLIP model, or cannot be reached.
+    """
+
+    def __init__(self, model: str | Path = "clip-nano-judge", compat: Compat = "fixed"):
+        if compat not in get_args(Compat):
+            raise ValueError(f"compat is {compat!r}; it must be one of {', '.join(get_args(Compat))}.")
+        source = clip_source(model)
+        self.compat = compat
+        self.clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        self._encoder = ImageTextEncoder(self.clip, AutoTokenizer.from_pretrained(source))
+        self._scaling = PictureScaling.of(source, self.clip.config.vision_config.image_size)
+        vision = self.clip.config.vision_config
+        self.backbone = f"{Path(str(model)).name}: ViT {vision.hidden_size}/{vision.patch_size} at {vision.image_size}"
+        if compat == "official":
+            self._check_official()
+
+    def score(self, pictures: Sequence[Image.Image], captions: Sequence[str]) -> ClipScore:
+        """The mean score of pictures, each with its caption.
+
+        Raises:
+            ValueError: no pairs, unequally many pictures and captions, something that is no picture, or, with compat
+                "official", a caption that is too long.
+        """
+        if not pictures or len(pictures) != len(captions):
+            raise ValueError(f"there are {len(pictures)} pictures and {len(captions)} captions; they must be pairs.")
+        truncated = self._count_truncated(captions)
+        if truncated and self.compat == "official":
+            raise ValueError(f"{truncated} captions are too long for {self.backbone}: compat 'official' cuts none.")
+        pixels = torch.stack([self._scaling.pixels(picture) for picture in pictures])
+        cosines = (self._encode(pixels) * self._encoder.encode_texts(captions)).sum(dim=1).double().tolist()
+        interval = bootstrap_interval(cosines) if len(cosines) > 1 else None
+        mean = float(np.mean(cosines))
+        return ClipScore(mean, interval, self.backbone, 1.0, self.compat, len(cosines), truncated)
+
+    @torch.no_grad()
+    def _encode(self, pixels: Float[Tensor, "count 3 side side"]) -> Float[Tensor, "count dim"]:
+        parts = pixels.split(self._encoder.batch_size)
+        vectors = torch.cat([self.clip.visual_projection(self.clip.vision_model(part).pooler_output) for part in parts])
+        return torch.nn.functional.normalize(vectors, dim=-1)
+
+    def _count_truncated(self, captions: Sequence[str]) -> int:
+        length = self.clip.config.text_config.max_position_embeddings
+        return sum(len(tokens) > length for tokens in self._encoder.tokenizer(list(captions)).input_ids)
+
+    def _check_official(self) -> None:
+        config = self.clip.config
+        found = {name: getattr(config.vision_config, name, None) for name in OFFICIAL_BACKBONE}
+        found["projection_dim"] = config.projection_dim
+        if found != OFFICIAL_BACKBONE:
+            raise ValueError(
+                f"compat 'official' needs OpenAI's ViT-B/32, such as openai/clip-vit-base-patch32; model is "
+                f"{self.backbone}."
+            )

@@ -1,0 +1,1 @@
+"""How each method is exported, and what methods of one family share."""

@@ -1,0 +1,1 @@
+"""What pipelines that draw share: noise, the denoising loop, adapters."""

@@ -1,0 +1,66 @@
+"""The tasks that AsCAN's bundles do: what is counted, and that a bundle and its original see the same."""
+
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+
+from pocket_diffusers.eval.claims.ascan.exported import draw_named, find_objects, read_digits
+from pocket_diffusers.eval.exported import ExportedTask, measure_bundles
+from pocket_diffusers.eval.scores.instance_f1 import ground_truth
+from pocket_diffusers.eval.scores.retrieval import world_records
+from pocket_diffusers.pipelines.outputs import Detections
+from pocket_diffusers.training.datasets.digits import load_digits
+from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS
+from pocket_diffusers.training.recipe_ascan import CHECKPOINTS
+
+
+def test_digits_that_are_read_count():
+    truth = load_digits("test").labels.tolist()
+
+    def reads_all_but_ones(pictures, top_k):
+        return SimpleNamespace(labels=[["7" if label == 1 else str(label)] for label in truth])
+
+    score = read_digits(reads_all_but_ones)
+    assert score.share == 1 - truth.count(1) / len(truth) and score.pictures == len(truth)
+
+
+def test_objects_that_are_found_count():
+    records = list(islice(world_records("test", 32), 6))
+    exact = list(map(ground_truth, records))
+    nothing = Detections((), (), (), (), ())
+    assert find_objects(SimpleNamespace(detect=lambda pictures: exact), records).share == 1
+    half = [*exact[:3], *[nothing] * 3]
+    found, lost = (sum(map(len, part)) for part in (exact[:3], exact[3:]))
+    score = find_objects(SimpleNamespace(detect=lambda pictures: half), records)
+    assert score.share == pytest.approx(2 * found / (2 * found + lost)) and score.pictures == 6
+
+
+def test_classes_that_the_judge_finds_count():
+    """A generator that draws the class it is asked for, and a judge that takes every cone for a cube."""
+
+    def draw(labels, guidance_scale, generator, num_inference_steps):
+        return SimpleNamespace(images=labels)
+
+    def judge(labels):
+        return [_one(*label.replace("cone", "cube").split()) for label in labels]
+
+    score = draw_named(draw, judge, 2)
+    cones = sum(shape == "cone" for _, shape in ALL_PAIRS)
+    assert cones == 10 and (score.share, score.pictures) == ((50 - cones) / 50, 100)
+
+
+def _one(color: str, shape: str) -> Detections:
+    return Detections((shape,), (1.0,), ((2, 2, 6, 6),), None, (color,))
+
+
+def test_a_bundle_is_measured_beside_the_original():
+    for package in ("optimum", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra 'export'")
+    task = ExportedTask("digits", "ascan-nano-digits", "digits are read.", read_digits)
+    fp32, int8, size = measure_bundles("ascan", [task], CHECKPOINTS, ["onnx"])
+    assert [row.id for row in (fp32, int8, size)] == [
+        "exported-onnx-fp32-digits", "exported-onnx-int8-digits", "exported-onnx-int8-bytes",
+    ]  # fmt: skip
+    assert fp32.measured == fp32.rival_measured == int8.rival_measured and fp32.n == 360
+    assert int8.measured > int8.rival_measured - 0.02 and size.measured < size.rival_measured / 2
