@@ -11,6 +11,7 @@ Every public class of `hub_models` and `pipelines` can be imported from here and
 
 import re
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -30,14 +31,16 @@ def checkpoint(name: str) -> Path:
     """
     names = sorted(folder.name for folder in _CHECKPOINTS.glob("*/"))
     if name not in names:
-        raise _unknown("checkpoint", name, names)
+        raise unknown_name("checkpoint", name, names)
     return _CHECKPOINTS / name
 
 
-def _unknown(kind: str, name: str, known: list[str]) -> ValueError:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is none of those known: what there is, and which is nearest."""
     from difflib import get_close_matches
 
-    nearest = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    known = list(known)
+    nearest = get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     guess = f" (nearest: {nearest[0]!r})" if nearest else ""
     return ValueError(f"{kind} {name!r} is unknown: use one of {', '.join(known)}{guess}.")
 

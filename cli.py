@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import _CHECKPOINTS, __version__, _unknown
+from . import _CHECKPOINTS, __version__, unknown_name
 from .pipelines import METHODS
-from .pipelines.import_noise import silence_imports
+from .pipelines.library_chatter import silence_imports
 
 app = typer.Typer(
     name="pocket",
@@ -132,12 +132,12 @@ def generate(
     _check_known("method", slug, METHODS)
     prompts = tuple(_read_prompts(prompt or [], prompts_file))
     output = output or Path("outputs") / f"generate-{slug}"
-    from .pipelines.export.quiet import quiet
+    from .pipelines.library_chatter import quiet, silence_libraries
     from .pipelines.result_folder import result_folder
 
     with result_folder(output, overwrite) as folder, _Progress(f"{slug}: loading", len(prompts)) as progress:
         with quiet():
-            from .pipelines.generation import ImageRequest, generate_into, silence_libraries
+            from .pipelines.generation import ImageRequest, generate_into
 
         silence_libraries()
         request = ImageRequest(prompts, negative_prompt, steps, guidance, num_images, height, width, seed)
@@ -248,7 +248,7 @@ def card(
         write_method_table(readme)
         print(f"Renewed the table of methods in {readme}")
     if name is not None and output is not None:
-        from .pipelines.generation import silence_libraries
+        from .pipelines.library_chatter import silence_libraries
 
         silence_libraries()
         write_card(cards_of(name)[0], output)
@@ -287,7 +287,7 @@ def push(
     """
     _check_known("method", slug, METHODS)
     from .model_cards.publishing import publish
-    from .pipelines.generation import silence_libraries
+    from .pipelines.library_chatter import silence_libraries
 
     silence_libraries()
     addresses = publish(slug, repo, output, dry_run, space, static, private, overwrite, say=_say)
@@ -325,12 +325,12 @@ def export(
     from .pipelines.export.back_ends import back_end_module
 
     back_end_module(to, precision)
-    from .pipelines.export.quiet import quiet
+    from .pipelines.library_chatter import quiet
 
     with _Progress(f"{slug}: loading", 1) as progress:
         with quiet():  # torchao, which executorch brings, talks while it is imported
             from .pipelines.export.export_bundle import export_pipeline
-            from .pipelines.generation import silence_libraries
+            from .pipelines.library_chatter import silence_libraries
 
         silence_libraries()
         bundle = export_pipeline(
@@ -468,7 +468,7 @@ def _print_stages(slug: str, stages: dict[str, dict[str, Any]]) -> None:
 
 def _check_known(kind: str, name: str, known: Any) -> None:
     if name not in known:
-        raise _unknown(kind, name, list(known))
+        raise unknown_name(kind, name, known)
 
 
 def _megabytes(folder: Path) -> str:

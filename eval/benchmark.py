@@ -1,6 +1,5 @@
 """What every `claims/<slug>/benchmark.py` shares: measurements by name, their rows in one file, and runs that go on."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
-from ..pipelines.generation import silence_libraries
-from .results import Row, advantage, hardware, update_rows, write_rows
+from ..pipelines.files import read_json
+from ..pipelines.library_chatter import silence_libraries
+from ..pipelines.result_folder import hardware
+from .results import Row, advantage, update_rows, write_rows
 
 Settings = TypeVar("Settings")
 Measure = Callable[[Settings, Path], Iterator[Row]]
@@ -88,7 +89,7 @@ def failures(output: str | Path, slug: str) -> list[str]:
     return [
         f"{path.stem}: {one['name']} failed: {one['error']}"
         for path in records
-        for one in json.loads(path.read_text(encoding="utf-8"))["measurements"]
+        for one in read_json(path)["measurements"]
         if one["error"] is not None
     ]
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from diffusers import DiffusionPipeline
 
-from ..pipelines.export.export_bundle import export_pipeline, load_for_export
+from ..pipelines.export.export_bundle import export_pipeline
 from ..pipelines.export.runtime import load_bundle
+from ..pipelines.loading import load_pipeline
 from .benchmark import new_row
 from .results import Row
 from .scores.storage import measure_storage
@@ -55,7 +56,7 @@ def measure_bundles(
         back_ends: out of `RUNTIMES`.
     """
     places = {task.name: str((checkpoints / task.weights).absolute()) for task in tasks}
-    originals = {task.name: task.measure(load_for_export(slug, places[task.name])[0]) for task in tasks}
+    originals = {task.name: task.measure(load_pipeline(slug, places[task.name], on_cpu=True)) for task in tasks}
     for back_end in back_ends:
         megabytes = dict.fromkeys(PRECISIONS, 0.0)
         for precision in PRECISIONS:

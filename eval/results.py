@@ -1,19 +1,16 @@
 """Result rows: one claim, what was published, what was measured here, and whether the target is met."""
 
-import json
 import math
-import os
-import platform
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from rich.table import Table
+
+from ..pipelines.files import read_json, write_json
 
 RESULTS = Path(__file__).with_name("results")
 """Folder of the committed results, `<slug>.json` each; only a benchmark writes there."""
@@ -149,13 +146,7 @@ def read_rows(path: str | Path) -> list[Row]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `pocket eval {path.stem}` writes it.")
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is truncated or no JSON file.") from None
-    if not isinstance(records, list):
-        raise ValueError(f"{path} must hold a JSON list of rows.")
-    rows = [Row.from_record(record) for record in records]
+    rows = [Row.from_record(record) for record in read_json(path, list)]
     _check_ids(rows)
     return rows
 
@@ -169,39 +160,7 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """
     path = Path(path)
     _check_ids(rows)
-    text = json.dumps([row.to_record() for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, text)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; folders are made.
-
-    Raises:
-        OSError: it cannot be written, with the reason.
-    """
-    write_by(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
-
-
-def write_by(path: Path, write: Callable[[Path], Any]) -> Path:
-    """A file that `write` fills at the path it is given: it takes its place whole or not at all; folders are made.
-
-    Raises:
-        OSError: it cannot be written, with the reason.
-    """
-    draft = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-        draft = Path(name)
-        write(draft)
-        draft.chmod(0o644)
-        return draft.replace(path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
+    write_json(path, [row.to_record() for row in rows])
 
 
 def update_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
@@ -211,17 +170,6 @@ def update_rows(path: str | Path, rows: Iterable[Row]) -> list[Row]:
     merged = list((kept | {row.id: row for row in rows}).values())
     write_rows(path, merged)
     return merged
-
-
-def hardware(threads: int | None = None) -> str:
-    """Processor, its cores and torch's threads; nothing that tells one machine of a kind from another.
-
-    Args:
-        threads: of another process; this one's if left out.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    version = torch.__version__.partition("+")[0]
-    return f"{_processor()}, {cores} cores, torch {version} on {threads or torch.get_num_threads()} threads"
 
 
 def rows_table(rows: Iterable[Row]) -> Table:
@@ -274,12 +222,3 @@ def _check_ids(rows: Sequence[Row]) -> None:
     twice = next((name for name in ids if ids.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"row id {twice!r} comes twice; ids must differ.")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar, Self
 
+from .. import unknown_name
+
 
 class PresetMixin:
     """Gives a model class named presets: a preset is a dictionary of `__init__` arguments.
@@ -22,5 +24,5 @@ class PresetMixin:
             ValueError: for a name that is not in `cls.presets`.
         """
         if name not in cls.presets:
-            raise ValueError(f"preset {name!r} is unknown for {cls.__name__}: use one of {', '.join(cls.presets)}.")
+            raise unknown_name(f"preset of {cls.__name__}", name, cls.presets)
         return cls(**{**cls.presets[name], **overrides})

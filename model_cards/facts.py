@@ -1,7 +1,6 @@
 """What a card may say: numbers of the result files, of the weights themselves, and of the training record."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ from safetensors import SafetensorError, safe_open
 
 from .. import __version__
 from ..pipelines import METHODS
+from ..pipelines.files import read_json, sha256
 from .result_table import result_table, verdict
-from .template import CardTemplate, Sources, read_text, slug_of
+from .template import CardTemplate, Sources, slug_of
 
 Facts = dict[str, Any]
 """Nested facts by name; result rows stand at the top level under their ids."""
@@ -120,9 +120,7 @@ def weights_digest(folder: Path) -> str:
     """One sha256 of all weights of a repository, whatever its other files say."""
     total = hashlib.sha256()
     for path in weight_files(folder):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+        total.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -157,19 +155,6 @@ def read_training(path: Path, digest: str) -> dict[str, str]:
     lines += ["| " + " | ".join(str(part[key]) for key in columns) + " |" for part in parts]
     commands = [command for part in parts for command in part["commands"]]
     return {"table": "\n".join(lines), "commands": "\n".join(commands)}
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        FileNotFoundError: when it is missing.
-        ValueError: when it is no JSON.
-    """
-    try:
-        return json.loads(read_text(path))
-    except ValueError:
-        raise ValueError(f"{path} is truncated or no JSON file.") from None
 
 
 def _pipeline_of(slug: str, weights: Path) -> dict[str, str]:

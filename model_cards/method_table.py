@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from ..pipelines import METHODS
-from .facts import gather_facts, read_json
+from ..pipelines.files import read_json, write_text
+from .facts import gather_facts
 from .placeholders import fill, refuse_bare_numbers
 from .template import PACKAGE_SOURCES, Sources, read_template, read_text
 
@@ -56,12 +57,7 @@ def write_method_table(readme: Path, sources: Sources = PACKAGE_SOURCES) -> None
         OSError: when it cannot be written.
     """
     text = with_method_table(read_text(readme), str(readme), sources)
-    draft = readme.with_name(f".{readme.name}.partial")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(readme)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(readme, text)
 
 
 def check_method_table(readme: Path, sources: Sources = PACKAGE_SOURCES) -> list[str]:

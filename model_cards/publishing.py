@@ -1,6 +1,5 @@
 """`pocket push`: a complete model repository and its Space, put together in a folder or on the Hub."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
+from .. import unknown_name
 from ..pipelines import METHODS
+from ..pipelines.files import write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
@@ -149,7 +150,7 @@ def assemble(
     """
     check_repo(repo)
     if slug not in METHODS:
-        raise ValueError(f"method {slug!r} is unknown: use one of {', '.join(METHODS)}.")
+        raise unknown_name("method", slug, METHODS)
     parts = []
     for name in cards_of(slug, sources):
         kind = name.removeprefix(f"{slug}-nano")
@@ -183,7 +184,7 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
         ValueError: when the card is faulty, a result is missing, or weights are damaged.
     """
     from ..pipelines.export.contract import CONTRACT, contract_of
-    from ..pipelines.generation import load_pipeline
+    from ..pipelines.loading import load_pipeline
     from ..pipelines.repository import check_repository
 
     slug, weights = slug_of(name), sources.checkpoints / name
@@ -195,7 +196,7 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
     plan = sample_plan(template)
     if plan is not None and stale_samples(plan, weights, folder / FOLDER):
         draw_samples(slug, plan, weights, folder / FOLDER)
-    _write_json(folder / "export" / CONTRACT, contract_of(slug, load_pipeline(slug, str(weights))).to_record())
+    write_json(folder / "export" / CONTRACT, contract_of(slug, load_pipeline(slug, str(weights))).to_record())
     for path in sorted(sources.results.glob(f"{slug}*")):
         _copy(path, folder / "eval" / path.name)
     facts = gather_facts(template, name, weights, repo, sources)
@@ -332,11 +333,6 @@ def _write_license(folder: Path) -> None:
     if not text:
         raise FileNotFoundError(f"the installed {NAME} has no LICENSE: install it again from a wheel.")
     (folder / "LICENSE").write_text(text, encoding="utf-8")
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _copy(path: Path, target: Path) -> None:

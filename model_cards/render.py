@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from .. import unknown_name
+from ..pipelines.files import write_text
 from .facts import Facts, gather_facts
 from .model_index import model_index
 from .placeholders import fill, refuse_bare_numbers
@@ -51,19 +53,13 @@ def write_card(name: str, output: Path, sources: Sources = PACKAGE_SOURCES) -> N
     text = render_card(name, sources=sources)
     if output.is_dir():
         raise IsADirectoryError(f"output {str(output)!r} is a folder: name the card's file, such as {output / CARD}.")
-    output.parent.mkdir(parents=True, exist_ok=True)
     plan = sample_plan(template)
     if plan is not None and stale_samples(plan, weights, output.parent / FOLDER):
         draw_samples(slug_of(name), plan, weights, output.parent / FOLDER)
     faults = check_model_card(text, str(output), output.parent, method=template.method.paper is not None)
     if faults:
         raise ValueError(" ".join(faults))
-    draft = output.with_name(f".{output.name}.partial")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(output, text)
 
 
 def cards_of(name: str | None, sources: Sources = PACKAGE_SOURCES) -> list[str]:
@@ -79,7 +75,7 @@ def cards_of(name: str | None, sources: Sources = PACKAGE_SOURCES) -> list[str]:
         [name] if name in known else [weights for weights in known if "-nano" in weights and slug_of(weights) == name]
     )
     if not found:
-        raise ValueError(f"{name!r} is neither a method with weights nor weights: use one of {', '.join(known)}.")
+        raise unknown_name("card", name, known)
     return found
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from ..pipelines.files import read_json
 from ..pipelines.result_folder import RECORD, result_folder, write_record
-from .facts import read_json, weights_digest
+from .facts import weights_digest
 from .recognition_samples import SOURCES, recognize
 from .template import CardTemplate
 
@@ -91,7 +92,8 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         OSError: when the weights cannot be read or the pictures not be written.
     """
     from ..pipelines.contact_sheet import contact_sheet
-    from ..pipelines.generation import ImageRequest, generate_images, load_pipeline
+    from ..pipelines.generation import ImageRequest, generate_images
+    from ..pipelines.loading import load_pipeline
 
     with result_folder(folder, overwrite=True) as draft:
         start = perf_counter()

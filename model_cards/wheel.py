@@ -11,6 +11,8 @@ import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
+from ..pipelines.files import whole_file
+
 NAME = "pocket-diffusers"
 PACKAGE = __package__.split(".")[0]
 _ROOT = Path(__file__).parents[1]
@@ -61,20 +63,16 @@ def _repack(installed: Distribution, folder: Path) -> Path:
     )
     info = f"{NAME.replace('-', '_')}-{installed.version}"
     path = folder / f"{info}-{_tag(installed)}.whl"
-    draft = path.with_name(f".{path.name}.partial")
     record = []
-    try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in kept:
-                content = Path(installed.locate_file(file)).read_bytes()
-                _write(archive, str(file), content)
-                digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-                record.append(f"{file},sha256={digest},{len(content)}")
-            name = f"{info}.dist-info/RECORD"
-            _write(archive, name, "\n".join([*record, f"{name},,", ""]).encode())
-        return draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in kept:
+            content = Path(installed.locate_file(file)).read_bytes()
+            _write(archive, str(file), content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            record.append(f"{file},sha256={digest},{len(content)}")
+        name = f"{info}.dist-info/RECORD"
+        _write(archive, name, "\n".join([*record, f"{name},,", ""]).encode())
+    return path
 
 
 def _belongs(file: PurePosixPath) -> bool:

@@ -1,8 +1,9 @@
 """Pipelines: what turns a user's inputs into a result. Importing this package imports no torch."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
+
+from .. import unknown_name
 
 METHODS: dict[str, dict[str, str]] = {
     "snapgen": {"text-to-image": "pipeline_snapgen:SnapGenPipeline"},
@@ -25,17 +26,13 @@ def pipeline_class(slug: str, task: str | None = None) -> type[Any]:
     Raises:
         ValueError: for a method or a task that is not in `METHODS`, naming the nearest one.
     """
-    tasks = METHODS[_known(slug, METHODS, "method")]
-    module, name = tasks[_known(task, tasks, f"{slug} task") if task else next(iter(tasks))].split(":")
+    if slug not in METHODS:
+        raise unknown_name("method", slug, METHODS)
+    tasks = METHODS[slug]
+    if task is not None and task not in tasks:
+        raise unknown_name(f"task of {slug}", task, tasks)
+    module, name = tasks[task or next(iter(tasks))].split(":")
     return getattr(import_module(f".{module}", __name__), name)
-
-
-def _known(name: str, names: dict[str, Any], kind: str) -> str:
-    if name in names:
-        return name
-    near = get_close_matches(name, names, n=1, cutoff=0.4)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"unknown {kind} {name!r}: {guess}Known: {', '.join(names)}.")
 
 
 def __getattr__(name: str) -> Any:

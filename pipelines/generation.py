@@ -1,7 +1,6 @@
 """`pocket generate`: texts or classes in, a folder of pictures with a captioned sheet and a record out."""
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,17 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from .. import checkpoint
-from . import METHODS, pipeline_class
 from .contact_sheet import contact_sheet
-from .export.contract import CONTRACT
-from .repository import INDEX, is_local_path
+from .export.runtime import load_bundle, own_bundle
+from .loading import load_pipeline
 from .result_folder import write_record
 
 
@@ -55,73 +50,6 @@ class Picture:
     image: Image.Image
     prompt: str
     seed: int
-
-
-def load_pipeline(slug: str, model: str | None = None, runtime: str | None = None) -> DiffusionPipeline:
-    """Loads the pipeline of a method, on the GPU in half precision if there is one, else on the CPU in float32.
-
-    A method with several tasks has a pipeline for each; which one weights are for is what their repository says.
-
-    Args:
-        slug: a key of `METHODS`.
-        model: a folder, the name of weights that come with the package, or a repository id "owner/name" of the
-            Hub; None takes the package's own `<slug>-nano`.
-        runtime: "onnx" or "executorch": `model` is an exported bundle; None exports `<slug>-nano` first, unless an
-            export of these weights is in `outputs/` already.
-
-    Raises:
-        ValueError: for an unknown method or name of weights, or a bundle of another method or runtime.
-        OSError: when the weights cannot be read or fetched.
-    """
-    if runtime is not None:
-        from .export.runtime import load_bundle, own_bundle
-
-        return load_bundle(model or own_bundle(slug, runtime), runtime, slug=slug)
-    options = {"dtype": torch.float16} if torch.cuda.is_available() else {}
-    model = model or f"{slug}-nano"
-    if os.path.isfile(os.path.join(model, CONTRACT)) and not os.path.isfile(os.path.join(model, INDEX)):
-        raise ValueError(f"model {model!r} is an exported bundle: say which runtime it is for, such as --runtime onnx.")
-    try:
-        path = find_model(model)
-        pipeline = stored_pipeline_class(slug, path).from_pretrained(path, **options)
-    except OSError as error:
-        if is_local_path(model):
-            raise
-        raise OSError(
-            f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if options else "cpu")
-
-
-def stored_pipeline_class(slug: str, path: str) -> type[DiffusionPipeline]:
-    """The class that a repository (folder or Hub id) names, if it is one of the method's; else its first task's."""
-    default = pipeline_class(slug)
-    tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
-    if len(tasks) == 1 or (is_local_path(path) and not os.path.isfile(os.path.join(path, INDEX))):
-        return default
-    try:
-        name = default.load_config(path).get("_class_name")
-    except OSError:
-        return default  # `from_pretrained` says what is wrong
-    name = name[-1] if isinstance(name, list) else name
-    return pipeline_class(slug, tasks[name]) if name in tasks else default
-
-
-def silence_libraries() -> None:
-    """Keeps the chatter and progress bars of diffusers and transformers off a terminal; errors still show."""
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-
-
-def find_model(model: str) -> str:
-    """Returns the folder of weights that come with the package if `model` is a bare word, else `model` itself.
-
-    Raises:
-        ValueError: for a word that is neither a folder nor the name of such weights.
-    """
-    return model if "/" in model or os.path.isdir(model) else str(checkpoint(model))
 
 
 def generate_images(
@@ -184,13 +112,17 @@ def generate_into(
 ) -> list[Picture]:
     """Loads, draws and writes: one PNG a picture, `sheet.png` with captions, `run.json`.
 
-    `model` and `runtime` are those of `load_pipeline`.
+    `model` is that of `load_pipeline`. With a `runtime`, "onnx" or "executorch", it is an exported bundle; None then
+    takes an export of `<slug>-nano` in `outputs/`, which is made first unless one of these weights is there already.
 
     Raises:
         ValueError: for an unknown method, unknown weights, or inputs that the pipeline refuses.
         OSError: when the weights cannot be read or the results not be written.
     """
-    pipeline = load_pipeline(slug, model, runtime)
+    if runtime is None:
+        pipeline = load_pipeline(slug, model)
+    else:
+        pipeline = load_bundle(model or own_bundle(slug, runtime), runtime, slug=slug)
     start = perf_counter()
     pictures = list(generate_images(pipeline, request, progress))
     seconds = perf_counter() - start

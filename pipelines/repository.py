@@ -1,12 +1,9 @@
 """A checkpoint repository: a folder that diffusers loads from the disk or the Hub, written whole and checked."""
 
 import copy
-import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,11 +12,11 @@ from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPModel, CLIPTextModel, PreTrainedModel
 
 from . import METHODS
+from .files import read_json, sha256, whole_folder, write_json
 
 PACKAGE = __package__.split(".")[0]
 INDEX = "model_index.json"
@@ -151,7 +148,7 @@ def save_repository(
     if readme is None and old_readme.is_file():
         readme = old_readme.read_text(encoding="utf-8")
     records = {name: _embedded_record(pipeline, name, Path(source)) for name, source in (embedded or {}).items()}
-    with written_whole(folder) as draft:
+    with whole_folder(folder) as draft:
         _save_components(pipeline, draft, dtype)
         _write_index(pipeline, draft)
         _write_embedded(draft, records)
@@ -181,7 +178,7 @@ def check_repository(
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLES:
             raise ValueError(f"{path} is a pickle, which can run code when it is loaded: only safetensors is accepted.")
-    for name, (library, class_name) in _components(_read_json(folder / INDEX), folder).items():
+    for name, (library, class_name) in _components(read_json(folder / INDEX, dict), folder).items():
         if name not in skip:
             _check_component(folder / name, _component_class(folder, name, library, class_name), variant)
     if digests:
@@ -221,7 +218,7 @@ def _check_component(folder: Path, cls: type, variant: str | None) -> None:
     elif issubclass(cls, PreTrainedModel):
         _check_weights(folder, "model", variant, _meta_transformers_model(folder, cls))
     elif "Scheduler" in cls.__name__:
-        _read_json(folder / "scheduler_config.json")
+        read_json(folder / "scheduler_config.json", dict)
     elif "Token" in cls.__name__:
         _check_tokenizer(folder)
     elif not any(folder.iterdir()):
@@ -229,21 +226,21 @@ def _check_component(folder: Path, cls: type, variant: str | None) -> None:
 
 
 def _check_tokenizer(folder: Path) -> None:
-    _read_json(folder / "tokenizer_config.json")
+    read_json(folder / "tokenizer_config.json", dict)
     if (folder / "tokenizer.json").exists():
-        _read_json(folder / "tokenizer.json")
+        read_json(folder / "tokenizer.json", dict)
     elif not any(path.suffix == ".model" or path.name == "vocab.json" for path in folder.iterdir()):
         raise FileNotFoundError(f"{folder / 'tokenizer.json'} is missing.")
 
 
 def _meta_diffusers_model(folder: Path, cls: type[ModelMixin]) -> nn.Module:
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json", dict)
     with _blamed_on(folder / "config.json", cls), torch.device("meta"):
         return cls.from_config(config)
 
 
 def _meta_transformers_model(folder: Path, cls: type[PreTrainedModel]) -> nn.Module:
-    _read_json(folder / "config.json")
+    read_json(folder / "config.json", dict)
     with _blamed_on(folder / "config.json", cls), torch.device("meta"):
         return cls(cls.config_class.from_pretrained(folder))
 
@@ -298,7 +295,7 @@ def _weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    names = _read_json(index).get("weight_map")
+    names = read_json(index, dict).get("weight_map")
     if not isinstance(names, dict) or not names or not all(Path(str(name)).name == name for name in names.values()):
         raise ValueError(f"{index} has no weight_map of files beside it.")
     shards = [index.parent / name for name in sorted(set(names.values()))]
@@ -345,18 +342,6 @@ def _tensor_size(entry: dict[str, Any]) -> int:
     return math.prod(entry["shape"]) * BYTES[entry["dtype"]]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is truncated or no JSON file.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object.")
-    return content
-
-
 def _save_components(pipeline: DiffusionPipeline, draft: Path, dtype: torch.dtype) -> None:
     for name, component in pipeline.components.items():
         if isinstance(component, nn.Module):
@@ -365,7 +350,7 @@ def _save_components(pipeline: DiffusionPipeline, draft: Path, dtype: torch.dtyp
         elif component is not None:
             component.save_pretrained(draft / name)
     for path in draft.glob("*/*config.json"):
-        _write_json(path, _portable(_read_json(path)))
+        write_json(path, _portable(read_json(path, dict)), sort_keys=True)
 
 
 def _check_storable(name: str, module: nn.Module, dtype: torch.dtype) -> None:
@@ -385,10 +370,10 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
 def _write_index(pipeline: DiffusionPipeline, draft: Path) -> None:
     cls = type(pipeline)
     pipeline.save_config(draft)
-    index = _portable(_read_json(draft / INDEX))
+    index = _portable(read_json(draft / INDEX, dict))
     shim = cls.__module__.rpartition(".")[2]
     modules = {library for library, _ in _components(index, draft).values() if library.startswith(f"{PACKAGE}.")}
-    _write_json(draft / INDEX, {**index, "_class_name": [shim, cls.__name__]})
+    write_json(draft / INDEX, {**index, "_class_name": [shim, cls.__name__]}, sort_keys=True)
     imports = "\n".join(f"    import {module}" for module in sorted(modules)) or "    pass"
     text = SHIM.format(imports=imports, module=cls.__module__, name=cls.__name__, package=PACKAGE)
     (draft / f"{shim}.py").write_text(text, encoding="utf-8")
@@ -400,22 +385,22 @@ def _embedded_record(pipeline: DiffusionPipeline, name: str, source: Path) -> di
     original = source / "model.safetensors"
     if not original.is_file():
         raise FileNotFoundError(f"{original} is missing: embedded[{name!r}] must be a folder with an encoder.")
-    return {"source": source.resolve().name, "source_sha256": _sha256(original)}
+    return {"source": source.resolve().name, "source_sha256": sha256(original)}
 
 
 def _write_embedded(draft: Path, records: dict[str, dict[str, Any]]) -> None:
     for name, record in records.items():
-        record["files"] = {f"{name}/{path.name}": _sha256(path) for path in (draft / name).glob("*.safetensors")}
+        record["files"] = {f"{name}/{path.name}": sha256(path) for path in (draft / name).glob("*.safetensors")}
     if records:
-        _write_json(draft / EMBEDDED, records)
+        write_json(draft / EMBEDDED, records, sort_keys=True)
 
 
 def _check_digests(folder: Path) -> None:
     if not (folder / EMBEDDED).is_file():
         return
-    for record in _read_json(folder / EMBEDDED).values():
+    for record in read_json(folder / EMBEDDED, dict).values():
         for name, digest in record["files"].items():
-            if _sha256(folder / name) != digest:
+            if sha256(folder / name) != digest:
                 raise ValueError(f"{folder / name} is not the encoder that {EMBEDDED} records.")
 
 
@@ -429,43 +414,3 @@ def _write_readme(pipeline: DiffusionPipeline, draft: Path, readme: str | None, 
 def _task(name: str) -> str:
     targets = {target.split(":")[1]: task for tasks in METHODS.values() for task, target in tasks.items()}
     return targets[name]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A draft beside `folder` that takes its place when the block ends, and vanishes when it fails."""
-    draft = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        draft.chmod(0o755)
-        yield draft
-        _replace(folder, draft)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"cannot write the repository {folder}: {reason}.") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _replace(folder: Path, draft: Path) -> None:
-    if not folder.exists():
-        draft.rename(folder)
-        return
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-old-", dir=folder.parent) as attic:
-        folder.rename(Path(attic) / "old")
-        try:
-            draft.rename(folder)
-        except OSError:
-            (Path(attic) / "old").rename(folder)
-            raise

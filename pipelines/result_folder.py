@@ -1,16 +1,16 @@
 """The folder that a command leaves behind: it appears whole or not at all, with a record of what made it."""
 
 import errno
-import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from .files import draft_folder, write_json
 
 RECORD = "run.json"
 
@@ -34,20 +34,18 @@ def result_folder(output: str | Path, overwrite: bool = False) -> Iterator[Path]
     """
     output = Path(output).absolute()
     _refuse_to_destroy(output, overwrite)
-    draft = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    stack = ExitStack()
     try:
-        draft.mkdir(parents=True)
+        draft = stack.enter_context(draft_folder(output))
     except OSError as error:
         raise _unwritable(output, error) from error
     try:
-        yield draft
-        _publish(draft, output)
+        with stack:
+            yield draft
     except OSError as error:
         if error.errno in _DISK_IS_TO_BLAME:
             raise _unwritable(output, error) from error
         raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_record(folder: Path, command: str, inputs: dict[str, Any], seed: int | None, seconds: float) -> Path:
@@ -72,14 +70,41 @@ def write_record(folder: Path, command: str, inputs: dict[str, Any], seed: int |
         "versions": installed_versions(),
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
     }
-    draft = folder / f".{RECORD}.partial"
-    draft.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    return draft.replace(folder / RECORD)
+    return write_json(folder / RECORD, record, default=str, allow_nan=True)
 
 
 def installed_versions() -> dict[str, str | None]:
     """Returns the versions of Python and of the packages that decide a result; None where one is missing."""
     return {"python": platform.python_version()} | {name: _version(name) for name in _RECORDED_PACKAGES}
+
+
+def hardware(threads: int | None = None, processes: int = 1) -> str:
+    """What the work was done on; nothing that tells one machine of a kind from another.
+
+    Args:
+        threads: of a process on a CPU, if it is another than this one.
+        processes: that shared the work.
+
+    Returns:
+        Such as "2 x NVIDIA H100", or processor, cores, torch and its threads.
+    """
+    import torch
+
+    if torch.cuda.is_available() and threads is None:
+        return f"{processes} x {torch.cuda.get_device_name()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    version = torch.__version__.partition("+")[0]
+    threads = processes * (threads or torch.get_num_threads())
+    return f"{_processor()}, {cores} cores, torch {version} on {threads} threads"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _version(name: str) -> str | None:
@@ -96,21 +121,6 @@ def _refuse_to_destroy(output: Path, overwrite: bool) -> None:
         raise FileExistsError(f"output {str(output)!r} is already there and no earlier result: choose another.")
     if not overwrite:
         raise FileExistsError(f"output {str(output)!r} holds an earlier result: choose another or allow to overwrite.")
-
-
-def _publish(draft: Path, output: Path) -> None:
-    earlier = output.with_name(f"{draft.name}.earlier")
-    replaces = output.exists()
-    if replaces:
-        output.rename(earlier)
-    try:
-        draft.rename(output)
-    except OSError:
-        if replaces:
-            earlier.rename(output)
-        raise
-    if replaces:
-        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _unwritable(output: Path, error: OSError) -> OSError:

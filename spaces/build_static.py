@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pocket_diffusers import unknown_name
 from pocket_diffusers.model_cards.template import split_card
 from pocket_diffusers.pipelines import METHODS
 from pocket_diffusers.pipelines.result_folder import result_folder, write_record
@@ -74,7 +75,7 @@ def build_static(
     """
     if slug not in METHODS or not (SPACES / slug / "static").is_dir():
         known = [name for name in METHODS if (SPACES / name / "static").is_dir()]
-        raise ValueError(f"no static page for the method {slug!r}: use one of {', '.join(known)}.")
+        raise unknown_name("static page", slug, known)
     if model is not None and bundle is not None:
         raise ValueError(f"model is {model!r} and bundle {str(bundle)!r}: pass one of them, not both.")
     if bundle is not None:

@@ -18,7 +18,7 @@ import gradio as gr
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from pocket_diffusers import __version__
+from pocket_diffusers import __version__, unknown_name
 from pocket_diffusers.pipelines import METHODS
 
 QUEUE = 32
@@ -370,7 +370,7 @@ def space_app(slug: str) -> Any:
     """
     if slug not in METHODS or not (Path(__file__).parent / slug / "app.py").is_file():
         known = [name for name in METHODS if (Path(__file__).parent / name / "app.py").is_file()]
-        raise ValueError(f"no Space for the method {slug!r}: use one of {', '.join(known)}.")
+        raise unknown_name("Space", slug, known)
     return import_module(f"pocket_diffusers.spaces.{slug}.app")
 
 

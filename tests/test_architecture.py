@@ -231,6 +231,14 @@ def test_building_blocks_import_only_building_blocks(import_graph):
             assert not above, f"{module} -> {above}"
 
 
+def test_no_circle_of_imports(import_graph):
+    """Files can be put in an order in which each imports only earlier ones, inside functions too."""
+    waiting = {module: set(import_graph.find_modules_directly_imported_by(module)) for module in import_graph.modules}
+    while free := {module for module, imported in waiting.items() if not imported & waiting.keys()}:
+        waiting = {module: imported for module, imported in waiting.items() if module not in free}
+    assert not waiting, f"these import each other, or files that do: {sorted(waiting)}"
+
+
 def test_imports_are_relative_inside_and_absolute_outside():
     for path in files(".py"):
         for level, module in imports(path):

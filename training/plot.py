@@ -37,5 +37,5 @@ def import_figure() -> type:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("the loss plot needs matplotlib: pip install 'pocket-diffusers[train]'") from error
+        raise ImportError("a plot needs matplotlib: pip install 'pocket-diffusers[train]'") from error
     return Figure

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from ..hub_models.transformer_ascan import AsCANModel
 from ..hub_models.unet_ascan import AsCANUNet2DModel
+from ..pipelines.files import whole_folder
 from ..pipelines.fitting.loop import Batches, require
 from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.pipeline_ascan import AsCANPipeline
 from ..pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from ..pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
-from ..pipelines.repository import save_repository, written_whole
+from ..pipelines.repository import save_repository
 from .datasets.captioned_images import shuffled_batches
 from .datasets.digits import load_digits
 from .datasets.instance_images import NO_OBJECT, InstanceImages, pocketworld_instances
@@ -491,7 +492,7 @@ def trained(
         if pipeline is not None:
             save_repository(pipeline(model), folder / "model")
         else:
-            with written_whole(folder / "model") as draft:
+            with whole_folder(folder / "model") as draft:
                 model.save_pretrained(draft)
     PartialState().wait_for_everyone()
     return folder / "model"

@@ -35,10 +35,11 @@ from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.losses.flow_matching import flow_matching_pair, logit_normal_sigmas, shift_sigmas
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from ..pipelines.contact_sheet import contact_sheet
+from ..pipelines.files import whole_folder
 from ..pipelines.fitting.loop import Batches, require
 from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.pipeline_snapgen import ENCODERS, SnapGenPipeline
-from ..pipelines.repository import save_repository, text_tower, written_whole
+from ..pipelines.repository import save_repository, text_tower
 from .conditions_snapgen import Conditions, MemoryConditions, StreamConditions
 from .datasets.captioned_images import CaptionedImages, pocketworld_images, shuffled_batches, stream_captioned_images
 from .datasets.pocketworld.captions import caption
@@ -539,7 +540,7 @@ def save_model(folder: Path, *components: Any) -> Path:
     """Writes models and tokenizers that belong together to `folder`/model, whole or not at all."""
 
     def write() -> None:
-        with written_whole(folder / "model") as draft:
+        with whole_folder(folder / "model") as draft:
             for component in components:
                 component.save_pretrained(draft)
 

@@ -1,7 +1,5 @@
 """What made a model: a JSON file beside it, from which its card tells how to make it again."""
 
-import json
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 
+from ..pipelines.files import write_json
 from ..pipelines.fitting.run_folder import RunFolder
-from ..pipelines.result_folder import installed_versions
+from ..pipelines.result_folder import hardware, installed_versions
 from .preset import Preset
 
 RECORD = "training.json"
@@ -47,12 +45,11 @@ def write_training_record(
         "preset": preset,
         "settings": asdict(chosen),
         "seconds": round(seconds_of(run.metrics())),
-        "hardware": hardware(),
+        "hardware": hardware(processes=PartialState().num_processes),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
     }
-    run.write(run.path / RECORD, lambda draft: draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
-    return run.path / RECORD
+    return write_json(run.path / RECORD, record)
 
 
 def command(slug: str, stage: str, preset: str, overrides: Mapping[str, Any]) -> str:
@@ -67,11 +64,3 @@ def seconds_of(metrics: Sequence[Mapping[str, Any]]) -> float:
     """How long the steps in metrics.jsonl took, whether or not the run was interrupted in between."""
     starts = [0, *(line["step"] for line in metrics)]
     return sum((line["step"] - start) / line["steps_per_second"] for start, line in zip(starts, metrics, strict=False))
-
-
-def hardware() -> str:
-    """What this process and those beside it compute on, such as "2 x NVIDIA H100" or "x86_64 CPU, threads: 2"."""
-    state = PartialState()
-    if state.device.type == "cuda":
-        return f"{state.num_processes} x {torch.cuda.get_device_name(state.device)}"
-    return f"{platform.machine()} CPU, threads: {state.num_processes * torch.get_num_threads()}"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..results import write_by
+from ...pipelines.files import whole_file
+from ...training.plot import import_figure
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,9 @@ def draw_costs(path: str | Path, title: str, panels: Sequence[Panel]) -> Path:
     figure.suptitle(title, fontsize=10)
     for number, panel in enumerate(panels):
         _draw_panel(figure.add_subplot(1, len(panels), number + 1), panel, with_names=number == 0)
-    return write_by(Path(path), lambda draft: figure.savefig(draft, format="png", dpi=110))
-
-
-def import_figure() -> type:
-    """matplotlib's `Figure`, asked for before a long measurement rather than after it."""
-    from matplotlib.figure import Figure
-
-    return Figure
+    with whole_file(path) as draft:
+        figure.savefig(draft, format="png", dpi=110)
+    return Path(path)
 
 
 def _draw_panel(axes, panel: Panel, with_names: bool) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..results import write_by
-from .bars import import_figure
+from ...pipelines.files import whole_file
+from ...training.plot import import_figure
 
 OURS, RIVALS = "#d1495b", ("#2e4057", "#66a182", "#edae49", "#8d99ae")
 
@@ -71,7 +71,9 @@ def draw_lines(
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
-    return write_by(Path(path), lambda draft: figure.savefig(draft, format="png", dpi=110))
+    with whole_file(path) as draft:
+        figure.savefig(draft, format="png", dpi=110)
+    return Path(path)
 
 
 def _tick_plainly(axis) -> None:

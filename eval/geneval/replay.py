@@ -1,12 +1,12 @@
 """Detections kept as JSON lines, so that GenEval is scored again without a detector."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...pipelines.files import whole_file
 from ...pipelines.outputs import Detections
 from ...training.datasets.pocketworld.descriptions import Description
 
@@ -77,15 +77,9 @@ class SeenPicture:
 
 def write_pictures(path: str | Path, pictures: Iterable[SeenPicture]) -> None:
     """Write pictures as JSON lines; the file appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for picture in pictures:
-                file.write(json.dumps(picture.to_dict(), allow_nan=False) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+        for picture in pictures:
+            file.write(json.dumps(picture.to_dict(), allow_nan=False) + "\n")
 
 
 def read_pictures(path: str | Path) -> list[SeenPicture]:

@@ -1,6 +1,5 @@
 """A CLIP model that reads PIL pictures of any size as its own preprocessing says."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel
 
 from ... import checkpoint
+from ...pipelines.files import read_json
 from .image_text_encoder import ImageTextEncoder
 
 
@@ -73,7 +73,7 @@ class PictureScaling:
         path = _preprocessor(source)
         if path is None:
             return cls(side)
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path, dict)
         return cls(side, tuple(config["image_mean"]), tuple(config["image_std"]))
 
     def pixels(self, picture: Image.Image) -> Float[Tensor, "3 side side"]:

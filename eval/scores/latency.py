@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...pipelines.result_folder import hardware
 from ..intervals import bootstrap_interval
-from ..results import hardware
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ...pipelines.result_folder import installed_versions
+from ...pipelines.files import read_json, write_json
+from ...pipelines.result_folder import hardware, installed_versions
 from ..intervals import bootstrap_interval
-from ..results import hardware, write_whole
 
 TIMEOUT = 3600.0  # seconds that building, warming up or one call may take
 _SHARE_OF_MEMORY = 0.8  # of what is free, that contenders may fill together
@@ -173,7 +173,7 @@ class _Record:
         if not self.path.is_file():
             return {}
         try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
+            record = read_json(self.path, dict)
             if any(record[name] != value for name, value in self.protocol.items()):
                 return {}
             found = [Measurement(**one) for one in record["measurements"]]
@@ -189,7 +189,7 @@ class _Record:
     def _write(self) -> None:
         date = datetime.now(UTC).date().isoformat()
         record = {"date": date, **self.protocol, "measurements": [asdict(one) for one in self.measurements()]}
-        write_whole(self.path, json.dumps(record, indent=2) + "\n")
+        write_json(self.path, record)
 
 
 class _Process:

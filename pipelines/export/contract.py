@@ -7,6 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+from ... import unknown_name
+from .. import METHODS
+from ..files import read_json
+
 CONTRACT = "contract.json"
 FORMAT = "pocket-diffusers export contract 1"
 
@@ -128,9 +132,8 @@ def method_exports(slug: str) -> ModuleType:
     Raises:
         ValueError: for an unknown method, or one that has no such module.
     """
-    from .. import METHODS, _known
-
-    _known(slug, METHODS, "method")
+    if slug not in METHODS:
+        raise unknown_name("method", slug, METHODS)
     name = f"{__package__}.methods.export_{slug}"
     try:
         return import_module(name)
@@ -153,7 +156,7 @@ def read_contract(folder: Path) -> PipelineContract:
             f"{str(folder)!r} is no export bundle: it has no {CONTRACT}. `pocket export` makes one."
         )
     try:
-        return PipelineContract.from_record(json.loads(path.read_text(encoding="utf-8")))
+        return PipelineContract.from_record(read_json(path, dict))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 

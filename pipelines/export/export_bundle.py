@@ -1,7 +1,6 @@
 """`pocket export`: a pipeline in, a folder out that an app can run and check."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from ..generation import find_model, stored_pipeline_class
-from ..repository import is_local_path
+from ..files import digest_of, read_json, sha256, write_json
+from ..library_chatter import quiet
+from ..loading import find_model, load_pipeline
 from ..result_folder import RECORD, installed_versions, result_folder, write_record
 from .back_ends import ExportJob, artefact, back_end_module
 from .bundle_note import bundle_note
@@ -26,7 +26,6 @@ from .contract import CONTRACT, ComponentContract, PipelineContract, contract_of
 from .exporter_config import dummy_inputs
 from .measurement import measure
 from .parity import Parity, compare
-from .quiet import quiet
 
 REHEARSAL_ROWS = 48
 """Inputs of a real run that are kept for each component: `HELD_OUT` for parity, the others for int8's ranges."""
@@ -85,10 +84,10 @@ def export_pipeline(
             for package in ("optimum", *module.PACKAGES):
                 import_module(package)
         progress("loading")
-        pipeline, source = load_for_export(slug, model)
+        pipeline, source = load_pipeline(slug, model, on_cpu=True), model_digest(find_model(model or f"{slug}-nano"))
         contract = contract_of(slug, pipeline)
         _write_parts(pipeline, contract, folder)
-        _write_json(folder / CONTRACT, contract.to_record())
+        write_json(folder / CONTRACT, contract.to_record())
         networks = exports.modules(pipeline)
         progress("rehearsing")
         rehearsal = _rehearse(exports, pipeline, contract, networks)
@@ -105,7 +104,7 @@ def export_pipeline(
             module.export(job, artefact(folder, back_end, component.name))
             progress(f"checking {component.name}")
             records[component.name] = _check(folder, back_end, job, _trials(rehearsal.inputs[component.name]))
-            _write_json(folder / f"{component.name}.json", records[component.name])
+            write_json(folder / f"{component.name}.json", records[component.name])
         note = bundle_note(contract, back_end, precision, records)
         (folder / "README.md").write_text(note, encoding="utf-8")
         inputs = {"method": slug, "model": model or f"{slug}-nano", "to": back_end, "precision": precision}
@@ -118,51 +117,19 @@ def default_output(slug: str, back_end: str, precision: str) -> Path:
     return Path("outputs") / f"export-{slug}-{back_end}-{precision}"
 
 
-def load_for_export(slug: str, model: str | None = None) -> tuple[DiffusionPipeline, str | None]:
-    """A pipeline in float32 on the CPU, and a digest of its weights when it is a folder.
-
-    Raises:
-        ValueError: for an unknown method or name of weights, or a damaged folder.
-        OSError: when the weights cannot be read or fetched.
-    """
-    place = find_model(model or f"{slug}-nano")
-    try:
-        pipeline = stored_pipeline_class(slug, place).from_pretrained(place, dtype=torch.float32)
-    except OSError as error:
-        if is_local_path(place):
-            raise
-        raise OSError(
-            f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cpu"), model_digest(place)
-
-
 def model_digest(place: str | Path) -> str | None:
     """A sha256 over the weights and configs of a folder, to see whether an export is of today's; None for a Hub id."""
     if not Path(place).is_dir():
         return None
-    files = sorted(path for path in Path(place).rglob("*") if path.suffix in (".safetensors", ".json"))
-    lines = [f"{hash_of(path)}  {path.relative_to(place)}\n" for path in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return digest_of(Path(place), (path for path in Path(place).rglob("*") if path.suffix in (".safetensors", ".json")))
 
 
 def source_of(bundle: Path) -> str | None:
     """The digest of the weights that a bundle was made from; None where there is no bundle."""
     try:
-        return json.loads((bundle / RECORD).read_text(encoding="utf-8"))["inputs"]["source"]
+        return read_json(bundle / RECORD)["inputs"]["source"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def hash_of(path: Path) -> str:
-    """sha256 of a file, or of a folder's files with their names."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    inside = sorted(found for found in path.rglob("*") if found.is_file())
-    lines = [f"{hash_of(file)}  {file.relative_to(path)}\n" for file in inside]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def bytes_of(path: Path) -> int:
@@ -233,7 +200,7 @@ def _check(folder: Path, back_end: str, job: ExportJob, trials: list[tuple[Tenso
         "component": component.name,
         "file": path.name,
         "bytes": bytes_of(path),
-        "sha256": hash_of(path),
+        "sha256": sha256(path),
         "graph_sha256": hashlib.sha256(module.graph_text(path).encode()).hexdigest(),
         "back_end": back_end,
         "precision": job.precision,
@@ -274,7 +241,3 @@ def _measured(folder: Path, back_end: str, component: ComponentContract) -> dict
 def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What a network returned, as a tuple."""
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """A folder of safetensors and JSON that says by itself whether it is whole: SHA256SUMS is written last."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from ..files import sha256
 
 SUMS = "SHA256SUMS"
 
@@ -89,8 +90,3 @@ def synchronise(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 from PIL.Image import Image
 from safetensors import SafetensorError
 
+from ..files import draft_file
 from .checkpoint import damaged_file, seal, synchronise
 
 
@@ -129,15 +130,8 @@ class RunFolder:
         Raises:
             OSError: that failed; nothing half-written is left.
         """
-        draft = hidden(target)
-        try:
-            with one_sentence(f"{str(target)!r} could not be written", self.last_good):
-                target.parent.mkdir(exist_ok=True)
-                writer(draft)
-                draft.rename(target)
-        except BaseException:
-            remove(draft)
-            raise
+        with one_sentence(f"{str(target)!r} could not be written", self.last_good), draft_file(target) as draft:
+            writer(draft)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from pocket_diffusers.pipelines.generation import ImageRequest, generate_images, load_pipeline, silence_libraries
+from pocket_diffusers.pipelines.generation import ImageRequest, generate_images
+from pocket_diffusers.pipelines.library_chatter import silence_libraries
+from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.outputs import MIN_SCORE, Detections
 from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
 from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline

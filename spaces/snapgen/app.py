@@ -2,7 +2,9 @@
 
 import gradio as gr
 
-from pocket_diffusers.pipelines.generation import ImageRequest, generate_images, load_pipeline, silence_libraries
+from pocket_diffusers.pipelines.generation import ImageRequest, generate_images
+from pocket_diffusers.pipelines.library_chatter import silence_libraries
+from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.spaces import look
 
 EXAMPLES = (

@@ -1,5 +1,4 @@
 import json
-import platform
 from io import StringIO
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from pocket_diffusers.eval.results import (
     RESULTS,
     Row,
     advantage,
-    hardware,
     read_rows,
     rows_table,
     update_rows,
@@ -147,12 +145,6 @@ def test_a_damaged_file_and_a_failed_write_change_nothing(tmp_path):
         read_rows(path)
     with pytest.raises(FileNotFoundError, match="pocket eval nothing"):
         read_rows(tmp_path / "nothing.json")
-
-
-def test_hardware_names_the_kind_of_machine_only():
-    text = hardware()
-    assert "cores" in text and "threads" in text
-    assert platform.node() not in text
 
 
 def test_table_shows_what_is_missed_within_80_columns():

@@ -79,7 +79,7 @@ class Drawing:
 
 
 def test_draw(world, plan, monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("pocket_diffusers.pipelines.generation.load_pipeline", lambda slug, model: Drawing())
+    monkeypatch.setattr("pocket_diffusers.pipelines.loading.load_pipeline", lambda slug, model: Drawing())
     folder = tmp_path / "samples"
     draw_samples("snapgen", plan, world.weights, folder)
     assert stale_samples(plan, world.weights, folder) is None
@@ -98,7 +98,7 @@ def test_look_at_pictures(world, monkeypatch, tmp_path: Path):
 
     world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", RECOGNIZER)
     plan = sample_plan(read_template(world.template))
-    monkeypatch.setattr("pocket_diffusers.pipelines.generation.load_pipeline", lambda slug, model: "the judge")
+    monkeypatch.setattr("pocket_diffusers.pipelines.loading.load_pipeline", lambda slug, model: "the judge")
     monkeypatch.setattr("pocket_diffusers.model_cards.samples.recognize", recognize)
     folder = tmp_path / "samples"
     draw_samples("ascan", plan, world.weights, folder)

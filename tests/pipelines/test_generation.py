@@ -12,11 +12,10 @@ from pocket_diffusers.hub_models.unet_ascan import AsCANUNet2DModel
 from pocket_diffusers.pipelines import METHODS, generation
 from pocket_diffusers.pipelines.generation import (
     ImageRequest,
-    find_model,
     generate_images,
     generate_into,
-    load_pipeline,
 )
+from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
 from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from pocket_diffusers.pipelines.repository import save_repository
@@ -66,15 +65,6 @@ def test_generate_into_writes_pictures_sheet_and_record(one_encoder, tmp_path):
 @pytest.mark.parametrize(("prompt", "words"), [("A red: Cube!", "a-red-cube"), ("红色", ""), ("x" * 99, "x" * 48)])
 def test_file_names(prompt, words):
     assert generation._words(prompt) == words
-
-
-def test_what_a_model_may_be(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "here").mkdir()
-    assert find_model("here") == "here"
-    assert find_model("owner/name") == "owner/name"
-    with pytest.raises(ValueError, match="checkpoint 'nowhere' is unknown"):
-        find_model("nowhere")
 
 
 # Classes instead of texts

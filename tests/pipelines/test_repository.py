@@ -353,7 +353,7 @@ def test_nothing_is_half_written(written, repository, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))  # what a full disk does
     try:
-        with pytest.raises(OSError, match="cannot write the repository .*snapgen-tiny: "):
+        with pytest.raises(OSError, match="cannot write .*snapgen-tiny: "):
             save_repository(pipeline, repository)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

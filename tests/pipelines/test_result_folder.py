@@ -1,13 +1,14 @@
 """A result folder is whole or absent, and never destroys what is not an earlier result."""
 
 import json
+import platform
 import subprocess
 import sys
 
 import pytest
 
 from pocket_diffusers import __version__
-from pocket_diffusers.pipelines.result_folder import result_folder, write_record
+from pocket_diffusers.pipelines.result_folder import hardware, result_folder, write_record
 
 
 def write_result(output, text="new", overwrite=False):
@@ -100,3 +101,9 @@ except OSError as error:
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == f"output {str(tmp_path / 'out')!r} cannot be written: file too large.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hardware_names_the_kind_of_machine_only():
+    text = hardware()
+    assert "cores" in text and "threads" in text
+    assert platform.node() not in text

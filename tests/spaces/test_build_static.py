@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pocket_diffusers import checkpoint
-from pocket_diffusers.pipelines.generation import load_pipeline
+from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.spaces.build_static import SHARED, build_static, copy_runtime
 
 BLANK = "<!doctype html><title>blank</title>"

@@ -19,18 +19,19 @@ import numpy as np
 import torch
 
 from ....hub_models.transformer_ascan import AsCANModel
+from ....pipelines.files import read_json, write_json
 from ....pipelines.fitting.loop import FitSettings, fit
-from ....pipelines.result_folder import installed_versions
+from ....pipelines.result_folder import hardware, installed_versions
 from ....training.datasets.captioned_images import shuffled_batches
 from ....training.datasets.labelled_images import LabelledImages
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
 from ....training.objectives.classification import Classification, ClassificationSettings, accuracy
 from ....training.objectives.degradation import degrade
+from ....training.plot import import_figure
 from ...benchmark import new_row, record_path
-from ...figures.bars import import_figure
 from ...figures.lines import Line, draw_lines
 from ...protocol import protocol_hash
-from ...results import Row, hardware, write_whole
+from ...results import Row
 from ...scores.operations import count_operations, count_parameters
 from ...scores.retrieval import to_pictures, world_records
 
@@ -192,13 +193,13 @@ def train_design(
     """
     design, batch = DESIGNS[name], settings.ablation_batch
     batches, known = shuffled_batches(len(train), batch, seed), folder / "accuracy.json"
-    shares = json.loads(known.read_text()) if known.is_file() else []
+    shares = read_json(known, list) if known.is_file() else []
     for steps in settings.ablation_steps[len(shares) :]:
         torch.manual_seed(seed)
         objective = Classification(design.new_model(), TRAINING, train)
         model = fit(objective, batches, _fit_settings(name, seed, steps, settings), folder, progress=False)["model"]
         shares.append(accuracy(model, test))
-        write_whole(known, json.dumps(shares))
+        write_json(known, shares)
     shutil.rmtree(folder)
     tmacs = (1 + BACKWARD) * design.gmacs() * batch / 1e3
     return Run(name, seed, tuple(tmacs * steps for steps in settings.ablation_steps), tuple(shares))
@@ -241,13 +242,13 @@ class _Record:
         self.runs[run.name, run.seed] = run
         date = datetime.now(UTC).date().isoformat()
         found = [asdict(one) for one in self.runs.values()]
-        write_whole(self.path, json.dumps({"date": date, **self.protocol, "measurements": found}, indent=2) + "\n")
+        write_json(self.path, {"date": date, **self.protocol, "measurements": found})
 
     def _read(self) -> list[Run]:
         if not self.path.is_file():
             return []
         try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
+            record = read_json(self.path, dict)
             if any(record[name] != value for name, value in self.protocol.items()):
                 return []
             runs = [Run(**one) for one in record["measurements"]]

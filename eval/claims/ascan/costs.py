@@ -12,10 +12,12 @@ import torch
 
 from ....hub_models.transformer_ascan import AsCANModel
 from ....hub_models.unet_ascan import AsCANUNet2DModel
+from ....pipelines.result_folder import hardware
+from ....training.plot import import_figure
 from ...benchmark import new_row, record_path
-from ...figures.bars import Bar, Panel, draw_costs, import_figure
+from ...figures.bars import Bar, Panel, draw_costs
 from ...figures.lines import Line, draw_lines
-from ...results import Row, hardware
+from ...results import Row
 from ...scores.operations import count_operations, count_parameters
 from ...timing.contest import Contender, Measurement, run_contenders
 from .contenders import CLASSIFIERS, OURS, PIXELS, Mode, new_classifier, new_coatnet, new_dit

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ....pipelines.files import whole_file
 from ....pipelines.outputs import Detections
 from ....training.datasets.pocketworld.descriptions import TAGS, colors
 from ....training.datasets.pocketworld.records import Picture
@@ -22,7 +23,7 @@ from ...geneval.world import chance_level, detect_records, own_metadata, score_f
 from ...instruments.features import FeatureExtractor, clip_features
 from ...instruments.judge import JUDGE, JudgeDetector
 from ...intervals import wilson_interval
-from ...results import Row, write_by
+from ...results import Row
 from ...scores.fid import fid
 from ...scores.instance_f1 import SCORE, ground_truth
 from ...scores.kid import kid
@@ -149,7 +150,8 @@ def measure_generation(settings: GenEvalSettings, output: Path) -> Iterator[Row]
 def _save_sheet(output: Path, pictures: Sequence[Image.Image], named: Sequence[Pair]) -> None:
     pixels = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255 for picture in pictures)
     sheet = pair_sheet(dict(zip(ALL_PAIRS, pixels, strict=True)), dict(zip(ALL_PAIRS, named, strict=True)), framed=())
-    write_by(output / "ascan.png", lambda draft: sheet.save(draft, format="PNG"))
+    with whole_file(output / "ascan.png") as draft:
+        sheet.save(draft, format="PNG")
 
 
 def _distance_rows(

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ....hub_models.losses.photometric import psnr
+from ....pipelines.files import whole_file
 from ....training.datasets.pocketworld.cameras import default_camera
 from ....training.datasets.pocketworld.loading import import_datasets, load_pocketworld
 from ....training.datasets.pocketworld.render import render
@@ -26,7 +27,7 @@ from ...exported import RUNTIMES
 from ...figures.pairs import pair_sheet
 from ...instruments.image_text_encoder import ImageTextEncoder
 from ...intervals import bootstrap_interval, wilson_interval
-from ...results import Row, write_by
+from ...results import Row
 from ...scores.naming import Pair, PairJudge, count_right, single_colored
 from ...scores.retrieval import measure_retrieval, to_pictures, unambiguous_groups, world_records
 from .contenders import LATENT_SIZE
@@ -157,7 +158,8 @@ def measure_naming(settings: Settings, output: Path) -> Iterator[Row]:
 
 def _save_sheet(output: Path, pictures: Float[Tensor, "pairs 3 height width"], named: list[Pair]) -> None:
     sheet = pair_sheet(dict(zip(ALL_PAIRS, pictures, strict=True)), dict(zip(ALL_PAIRS, named, strict=True)))
-    write_by(output / "snapgen.png", lambda draft: sheet.save(draft, format="PNG"))
+    with whole_file(output / "snapgen.png") as draft:
+        sheet.save(draft, format="PNG")
 
 
 @torch.no_grad()

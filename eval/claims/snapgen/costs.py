@@ -8,9 +8,11 @@ from typing import Any, Protocol
 import torch
 
 from ....hub_models.unet_snapgen import SnapGenUNet2DConditionModel
+from ....pipelines.result_folder import hardware
+from ....training.plot import import_figure
 from ...benchmark import new_row, record_path
-from ...figures.bars import Bar, Panel, draw_costs, import_figure
-from ...results import Row, hardware
+from ...figures.bars import Bar, Panel, draw_costs
+from ...results import Row
 from ...scores.operations import count_operations, count_parameters
 from ...timing.contest import Contender, Measurement, run_contenders, speedup
 from .contenders import LATENT_SIZE, decoder_inputs, new_decoder, new_unet, unet_inputs

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from .... import unknown_name
 from ..contract import ComponentContract
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def back_end_module(name: str, precision: str = "fp32") -> ModuleType:
         ValueError: for an unknown back end, or a precision that it does not have.
     """
     if name not in BACK_ENDS:
-        raise ValueError(f"back end must be one of {', '.join(BACK_ENDS)}, not {name!r}.")
+        raise unknown_name("back end", name, BACK_ENDS)
     module = import_module(f".{name}", __package__)
     if precision not in module.PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(module.PRECISIONS)} for {name}, not {precision!r}.")

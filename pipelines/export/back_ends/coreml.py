@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...library_chatter import quiet
 from ..contract import ComponentContract
-from ..quiet import quiet
 from ..unsupported import unsupported
 from . import ExportJob, Run
 

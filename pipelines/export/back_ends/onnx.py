@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...library_chatter import quiet
 from ..contract import ComponentContract
 from ..exporter_config import dynamic_axes
-from ..quiet import quiet
 from ..unsupported import unsupported
 from . import ExportJob, Run
 

@@ -11,7 +11,7 @@ import pytest
 from pocket_diffusers.eval.geneval.classes import GENEVAL_CLASSES
 from pocket_diffusers.eval.geneval.human import Rating, human_agreement, rating_verdict, read_ratings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 GENEVAL = "evaluation/geneval"
 CAT = {"tag": "colors", "include": [{"class": "cat", "count": 1, "color": "red"}], "prompt": "a photo of a red cat"}
 LEFT = {

@@ -12,8 +12,8 @@ from pocket_diffusers.pipelines.export import export_bundle, parity
 from pocket_diffusers.pipelines.export.export_bundle import (
     bytes_of,
     export_pipeline,
-    hash_of,
     model_digest,
+    sha256,
     source_of,
 )
 
@@ -116,16 +116,16 @@ def test_hashes_of_folders_see_names_and_contents(tmp_path):
     for name, text in (("a", "12"), ("b", "12"), ("c", "21")):
         (tmp_path / name / "inside").mkdir(parents=True)
         (tmp_path / name / "inside" / "file").write_text(text)
-    one, same, other = (hash_of(tmp_path / name) for name in "abc")
+    one, same, other = (sha256(tmp_path / name) for name in "abc")
     assert one == same != other and bytes_of(tmp_path / "a") == 2
     (tmp_path / "b" / "inside" / "file").rename(tmp_path / "b" / "inside" / "renamed")
-    assert hash_of(tmp_path / "b") != one
+    assert sha256(tmp_path / "b") != one
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["snapgen", "--to", "tflite"], "back end must be one of onnx, executorch, coreml, not 'tflite'"),
+        (["snapgen", "--to", "tflite"], "back end 'tflite' is unknown: use one of onnx, executorch, coreml"),
         (["snapgen", "--to", "onnx", "--precision", "int3"], "precision must be one of fp32, fp16, int8 for onnx"),
         (["snapgem", "--to", "onnx"], "method 'snapgem' is unknown"),
         (["snapgen", "--to", "onnx", "--model", "./nothing-here"], "no checkpoint folder at ./nothing-here"),

@@ -10,7 +10,7 @@ import torch
 from pocket_diffusers import cli
 from pocket_diffusers.pipelines.export import runtime
 from pocket_diffusers.pipelines.export.runtime import load_bundle, own_bundle
-from pocket_diffusers.pipelines.generation import load_pipeline
+from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
 
 ARGUMENTS = {"num_inference_steps": 3, "guidance_scale": 3.0, "num_images_per_prompt": 2, "output_type": "np"}
@@ -89,7 +89,7 @@ def test_what_is_wrong_with_a_bundle_is_said(onnx_bundle, tmp_path, folder):
         load_bundle(onnx_bundle, "executorch")
     with pytest.raises(ValueError, match="is an export of snapgen, not of ascan"):
         load_bundle(onnx_bundle, slug="ascan")
-    with pytest.raises(ValueError, match="back end must be one of"):
+    with pytest.raises(ValueError, match="back end '.*' is unknown: use one of"):
         load_bundle(onnx_bundle, "tflite")
     (copy("lacking") / "unet.onnx").unlink()
     with pytest.raises(FileNotFoundError, match="unet.onnx is missing"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from pocket_diffusers.pipelines.generation import load_pipeline
+from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.recognition.drawn_digit import read_digit
 from pocket_diffusers.spaces.build_static import SPACES, build_static, copy_runtime
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pocket_diffusers.pipelines.generation import load_pipeline
+from pocket_diffusers.pipelines.loading import load_pipeline
 
 gradio = pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
 

@@ -7,13 +7,13 @@ same, by `python -m pocket_diffusers.training.datasets.pocketworld.prompts`.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from ....pipelines.files import write_text
 from .captions import caption
 from .descriptions import (
     RELATIONS,
@@ -67,10 +67,7 @@ def load_prompts() -> list[dict[str, Any]]:
 
 def write_prompts(path: Path = PROMPTS_FILE) -> None:
     """Write the list as JSON lines, atomically."""
-    text = "".join(json.dumps(record) + "\n" for record in build_prompts())
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    write_text(path, "".join(json.dumps(record) + "\n" for record in build_prompts()))
 
 
 def is_seen(description: Description) -> bool:

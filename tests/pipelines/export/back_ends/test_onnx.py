@@ -86,7 +86,7 @@ def test_weights_beyond_two_gigabytes_are_refused(tmp_path):
 
 
 def test_unknown_back_ends_and_precisions_are_refused():
-    with pytest.raises(ValueError, match="back end must be one of onnx, executorch, coreml, not 'tflite'"):
+    with pytest.raises(ValueError, match="back end 'tflite' is unknown: use one of onnx, executorch, coreml"):
         back_end_module("tflite")
     with pytest.raises(ValueError, match="precision must be one of fp32, fp16, int8 for onnx, not 'int3'"):
         back_end_module("onnx", "int3")

@@ -51,7 +51,7 @@ def test_what_a_user_can_mend_is_one_sentence(command, capsys):
     with pytest.raises(SystemExit) as stop:
         arguments.func(arguments).run()
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "Error: back end must be one of onnx, executorch, coreml, not 'tflite'.\n"
+    assert capsys.readouterr().err == "Error: back end 'tflite' is unknown: use one of onnx, executorch, coreml.\n"
 
 
 def test_optimum_finds_the_command():

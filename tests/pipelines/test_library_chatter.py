@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-from pocket_diffusers.pipelines.import_noise import silence_imports
+from pocket_diffusers.pipelines.library_chatter import silence_imports
 
 {call}
 import logging

@@ -1,0 +1,67 @@
+"""Finds weights - in a folder, among those that come with the package, on the Hub - and loads their pipeline."""
+
+import os
+
+import torch
+from diffusers import DiffusionPipeline
+
+from .. import checkpoint
+from . import METHODS, pipeline_class
+from .export.contract import CONTRACT
+from .repository import INDEX, is_local_path
+
+
+def load_pipeline(slug: str, model: str | None = None, on_cpu: bool = False) -> DiffusionPipeline:
+    """Loads the pipeline of a method, on the GPU in half precision if there is one, else on the CPU in float32.
+
+    A method with several tasks has a pipeline for each; which one weights are for is what their repository says.
+
+    Args:
+        slug: a key of `METHODS`.
+        model: a folder, the name of weights that come with the package, or a repository id "owner/name" of the
+            Hub; None takes the package's own `<slug>-nano`.
+        on_cpu: in float32 on the CPU, whatever there is.
+
+    Raises:
+        ValueError: for an unknown method or name of weights, or an exported bundle.
+        OSError: when the weights cannot be read or fetched.
+    """
+    on_gpu = torch.cuda.is_available() and not on_cpu
+    model = model or f"{slug}-nano"
+    if os.path.isfile(os.path.join(model, CONTRACT)) and not os.path.isfile(os.path.join(model, INDEX)):
+        raise ValueError(f"model {model!r} is an exported bundle: say which runtime it is for, such as --runtime onnx.")
+    try:
+        path = find_model(model)
+        dtype = torch.float16 if on_gpu else torch.float32
+        pipeline = stored_pipeline_class(slug, path).from_pretrained(path, dtype=dtype)
+    except OSError as error:
+        if is_local_path(model):
+            raise
+        raise OSError(
+            f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if on_gpu else "cpu")
+
+
+def stored_pipeline_class(slug: str, path: str) -> type[DiffusionPipeline]:
+    """The class that a repository (folder or Hub id) names, if it is one of the method's; else its first task's."""
+    default = pipeline_class(slug)
+    tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
+    if len(tasks) == 1 or (is_local_path(path) and not os.path.isfile(os.path.join(path, INDEX))):
+        return default
+    try:
+        name = default.load_config(path).get("_class_name")
+    except OSError:
+        return default  # `from_pretrained` says what is wrong
+    name = name[-1] if isinstance(name, list) else name
+    return pipeline_class(slug, tasks[name]) if name in tasks else default
+
+
+def find_model(model: str) -> str:
+    """Returns the folder of weights that come with the package if `model` is a bare word, else `model` itself.
+
+    Raises:
+        ValueError: for a word that is neither a folder nor the name of such weights.
+    """
+    return model if "/" in model or os.path.isdir(model) else str(checkpoint(model))
