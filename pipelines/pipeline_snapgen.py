@@ -451,8 +451,6 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         for encoder, tokenizer in ENCODERS.items():
             if getattr(self, encoder) is not None and getattr(self, tokenizer) is None:
                 raise ValueError(f"{encoder} needs its {tokenizer}: pass both or neither.")
-        if self.unet.config.pooled_text_cond:
-            raise ValueError("this pipeline makes no pooled text embedding, but the UNet has pooled_text_cond=True.")
         width, latent = self.unet.config.cross_attention_dim, self.vae.config.latent_channels
         clip_g = 0 if self.text_encoder_2 is None else self.text_encoder_2.config.hidden_size
         gemma = 0 if self.text_encoder_3 is None else self.text_encoder_3.config.hidden_size
