@@ -1,7 +1,8 @@
 """SnapGen's denoising UNet (arXiv 2412.09619): SDXL's layout made thin, short, separable and multi-query.
 
-The paper leaves points open; each is a config field with the reading that reproduces the published parameter counts
-(section 6 of the fact sheet; row numbers in the argument list below).
+Points that the paper leaves open are config fields. Together their defaults meet its parameter counts, 379 M for text
+and 372 M for ImageNet; where a count does not tell, they follow DreamLite (diffusers' `DreamLiteUNetModel`), a public
+network of the same layout.
 """
 
 from collections.abc import Iterator
@@ -103,31 +104,34 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
 
     Args:
         sample_size: side of the latents it is meant for.
-        in_channels: latent channels (row 13: 16, Stable Diffusion 3's; 4 for the ImageNet count).
+        in_channels: latent channels: 16, Stable Diffusion 3's, whose velocity it can learn; 4 for the ImageNet count.
         out_channels: channels of the velocity.
         block_out_channels: channels of each stage; their number is the number of stages.
         layers_per_block: layers of a stage on the way down; one more on the way up.
         transformer_layers_per_block: depth of the transformers of each stage.
-        mid_transformer_depth: depth of the transformer between the two middle residual blocks (row 2);
-            0 leaves it out, 4 is DreamLite's.
+        mid_transformer_depth: depth of the transformer between the two middle residual blocks: 2 meets the counts,
+            4 is DreamLite's, 0 leaves it out.
         attention_head_dim: channels of an attention head.
-        num_kv_heads: key-value heads of self- and cross-attention (row 10).
-        cross_attention_dim: width of the text (row 12: 2304 is Gemma-2-2b's; 768, CLIP-L's, on ImageNet).
+        num_kv_heads: key-value heads of self- and cross-attention; one in both saves the paper's share of parameters.
+        cross_attention_dim: width of the text: 2304 is Gemma-2-2b's; 768, CLIP-L's, on ImageNet.
         ff_mult: hidden width of the feed-forward layers over their input.
-        rope: where 2-D rotary embedding acts (row 8): "self_attention", "none", or "all" for the queries of
-            cross-attention as well.
-        cross_attn_qk_norm: RMS norm of queries and keys in cross-attention (row 9).
-        skip_unused_norm: no `norm1` in blocks without self-attention (row 11); False is DreamLite's behaviour.
-        expansion_mode: meaning of "expansion 2" (row 1): "per_conv", "block_out" (DreamLite) or "block_in".
+        rope: where 2-D rotary embedding acts: "self_attention", "none", or "all" for the queries of cross-attention
+            as well, although text has no place in the picture to relate them to.
+        cross_attn_qk_norm: RMS norm of queries and keys in cross-attention, as DreamLite.
+        skip_unused_norm: no `norm1` in blocks without self-attention; False is what DreamLite's weights expect.
+        expansion_mode: meaning of "expansion 2": "per_conv", which meets the counts, "block_out" (DreamLite) or
+            "block_in".
         conv_expansion: the expansion ratio itself.
-        pw_bias: bias of pointwise convolutions (row 7).
-        first_stage: which first-stage layers are a transformer instead of a residual block (row 3): all on the way
+        pw_bias: bias of pointwise convolutions; DreamLite has none.
+        first_stage: which first-stage layers are a transformer instead of a residual block: all on the way
             down ("down_all"), the last on the way down ("down_last"; the others stay plain residual blocks), all
             of both ways ("all_five"), or none, with transformers after the residual blocks on the way down
-            ("dreamlite").
-        last_up_attention: transformers in the last stage on the way up (row 6). "all_five" has them by definition.
-        sampler_conv: samplers (row 4): "full3x3", "separable", or "no_up_conv" (nearest alone on the way up).
-        temb_dim: width of the time embedding (row 5).
+            ("dreamlite"). The first three meet the counts.
+        last_up_attention: transformers in the last stage on the way up; DreamLite has none, "all_five" has them by
+            definition.
+        sampler_conv: samplers: "full3x3", which meets the counts, "separable", or "no_up_conv" (nearest alone on the
+            way up).
+        temb_dim: width of the time embedding; 1024 meets the counts.
         norm_num_groups: groups of every group norm.
 
     Raises:

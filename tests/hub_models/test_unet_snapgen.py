@@ -64,7 +64,7 @@ def inputs(batch=2, size=8, tokens=5, channels=4, width=12, dtype=torch.float32)
     }
 
 
-# --- sizes: sections 2.4 and 6 of the fact sheet ---
+# --- sizes ---
 
 
 @pytest.mark.parametrize(
