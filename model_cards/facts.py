@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from .. import __version__
 from ..pipelines import METHODS
 from ..pipelines.files import read_json, sha256
+from .configs import preset_configs, weight_configs
 from .result_table import result_table, verdict
 from .template import CardTemplate, Sources, slug_of
 
@@ -25,6 +26,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
       size; `results.hardware`, `results.dates`
     - `weights.parameters`, `weights.bytes`, `weights.<component>[.<module>...].parameters`, `weights.name`,
       `weights.repository`, `weights.sha256`
+    - `config.<component>.<field>`, `presets.<class>.<preset>.<field>`: of these weights, and of a model of the method
     - `training.table`, `training.commands`: from `training/<name>.json`
     - `embedded.<component>.source`: the frozen encoder that the weights contain
     - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`
@@ -50,6 +52,8 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         "results": _tables(own, template.method.results)
         | {"hardware": _distinct(own, "hardware"), "dates": _distinct(own, "date")},
         "weights": count_weights(weights) | {"name": name, "repository": repository, "sha256": digest},
+        "config": weight_configs(weights),
+        "presets": preset_configs(slug),
         "package": {"version": __version__},
         "samples": dict(template.method.samples or {}),
         "paper": {"arxiv": template.method.paper},

@@ -395,6 +395,18 @@ def test_every_method_is_complete(slug, promise):
 
 
 @pytest.mark.parametrize("slug", METHODS)
+def test_card_says_why_each_choice_was_made(slug):
+    text = (ROOT / "model_cards" / f"{slug}.md").read_text(encoding="utf-8")
+    choices = re.search(r"^## Choices$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert choices, "the card has no section Choices"
+    tables = re.findall(r"^\|.*\n(?:\|.*\n)+", choices[1], re.MULTILINE)
+    assert tables
+    for head, _, *rows in (table.splitlines() for table in tables):
+        assert head.startswith("| field |") and head.endswith("| what the paper says | why |") and rows
+        assert all(cell.strip() for row in rows for cell in row.strip("|").split("|")), "a cell says nothing"
+
+
+@pytest.mark.parametrize("slug", METHODS)
 def test_recipe_has_the_interface_of_the_command(slug):
     from inspect import signature
 
