@@ -81,6 +81,13 @@ def stale_samples(plan: SamplePlan, weights: Path, folder: Path) -> str | None:
     return f"{folder / missing} is missing" if missing else None
 
 
+def renew_samples(template: CardTemplate, slug: str, weights: Path, folder: Path) -> None:
+    """Draws the pictures that a template wants, unless they are there and fresh; raises as `draw_samples`."""
+    plan = sample_plan(template)
+    if plan is not None and stale_samples(plan, weights, folder):
+        draw_samples(slug, plan, weights, folder)
+
+
 def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> None:
     """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, and a record.
 

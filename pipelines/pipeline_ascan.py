@@ -122,7 +122,7 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
                 half the time.
             generator: source of noise. A list, one for each picture, makes a picture depend on its own seed only; a
                 single one is drawn from picture after picture. Use CPU generators for one result on every device.
-            num_inference_steps: steps of the scheduler, at least 1 (50: fact sheet, section 6, row 18).
+            num_inference_steps: steps of the scheduler, at least 1.
             output_type: "pil", "np", "pt" or "latent"; ranges and shapes in `ImageOutput`.
             return_dict: False returns a tuple of the images alone.
             num_images_per_class: pictures of each class (or text), side by side.

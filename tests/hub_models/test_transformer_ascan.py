@@ -49,7 +49,7 @@ def everything(output):
     return [output.logits, *output.feature_maps, *output.dense.values()]
 
 
-# --- sizes: sections 2.2, 2.4 and 5 of the fact sheet ---
+# --- sizes ---
 
 COATNET = ("CC", "CCCCCC", "T" * 14, "TT")
 

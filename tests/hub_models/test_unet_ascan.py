@@ -48,11 +48,11 @@ def inputs(model, batch=2, size=8, dtype=torch.float32):
     return given
 
 
-# --- sizes: sections 2.3 and 6 of the fact sheet ---
+# --- sizes ---
 
 
 def test_imagenet_preset_costs_about_half_of_dit():
-    """DiT-XL/2 takes 118.6 (multiply-adds, in 10^9) at 256 pixels; open point 20 asks for 60 at most."""
+    """DiT-XL/2 takes 118.6 (multiply-adds, in 10^9) at 256 pixels; AsCAN's paper says about half."""
     model = on_meta("imagenet256").eval()
     sample, label = torch.empty(1, 4, 32, 32, device="meta"), torch.zeros(1, dtype=torch.long, device="meta")
     gmacs = count_operations(model, sample, torch.zeros(1, device="meta"), label) / 2e9

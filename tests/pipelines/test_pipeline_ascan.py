@@ -143,7 +143,7 @@ class TestResult:
         assert pair.isfinite().all()
         torch.testing.assert_close(pair[1:], latents_of(pipeline, 1, generator=seeded(2)), atol=1e-4, rtol=1e-4)
 
-    def test_defaults_are_the_sheets(self, pipeline):
+    def test_default_steps_and_guidance(self, pipeline):
         steps = []
         images = pipeline(4, callback_on_step_end=lambda p, i, t, k: steps.append(p.guidance_scale) or k)
         assert steps == [4.0] * 50 and images.images[0].size == (8, 8)

@@ -54,7 +54,7 @@ class TestResult:
         )
         assert torch.allclose(pipeline("a red cube", **call).images, expected, atol=2e-5)
 
-    def test_defaults_follow_the_sheet(self, pipeline):
+    def test_default_steps_and_guidance(self, pipeline):
         steps = []
         images = pipeline("a cube", callback_on_step_end=lambda p, i, t, k: steps.append(p.guidance_scale) or k).images
         assert steps == [4.0] * 28

@@ -24,7 +24,7 @@ COMMITTED = RESULTS / "ascan.json"
 RIVALS = ("convnext", "swin", "vit", "pvt")
 DESIGNS = ("asymmetric", "symmetric", "inverted", "coatnet")
 
-# What the issue asks for: every id with its target and whether more is better.
+# Every row that must be measured: its id with its target and whether more is better.
 PROMISED = {
     "parameters-tiny": (pytest.approx(55 * 1.03), "lower"),
     "parameters-base": (pytest.approx(98 * 1.03), "lower"),

@@ -13,7 +13,7 @@ from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 
 COMMITTED = RESULTS / "snapgen.json"
 
-# What the issue asks for: every id with its target and whether more is better.
+# Every row that must be measured: its id with its target and whether more is better.
 PROMISED = {
     "unet-parameters": (pytest.approx(379, rel=0.0031), "lower"),
     "unet-imagenet-parameters": (pytest.approx(372, rel=0.0031), "lower"),
