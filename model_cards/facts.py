@@ -11,7 +11,7 @@ from .. import __version__
 from ..pipelines import METHODS
 from ..pipelines.files import read_json, sha256
 from ..pipelines.loading import stored_task
-from .configs import preset_configs, weight_configs
+from .configs import model_configs, recipe_configs, weight_configs
 from .result_table import result_table, verdict
 from .template import CardTemplate, Sources, slug_of
 
@@ -28,7 +28,8 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
       size; `results.hardware`, `results.dates`
     - `weights.parameters`, `weights.bytes`, `weights.<component>[.<module>...].parameters`, `weights.name`,
       `weights.repository`, `weights.sha256`
-    - `config.<component>.<field>`, `presets.<class>.<preset>.<field>`: of these weights, and of a model of the method
+    - `config.<component>.<field>` of these weights, `model.<class>.<preset>.<field>` of a model of the method,
+      `recipe.<stage>.<preset>.<field>` of its training
     - `training.table`, `training.commands`: from `training/<name>.json`
     - `embedded.<component>.source`: the frozen encoder that the weights contain
     - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`
@@ -55,7 +56,8 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         | {"hardware": _distinct(own, "hardware"), "dates": _distinct(own, "date")},
         "weights": count_weights(weights) | {"name": name, "repository": repository, "sha256": digest},
         "config": weight_configs(weights),
-        "presets": preset_configs(slug),
+        "model": model_configs(slug),
+        "recipe": recipe_configs(slug),
         "package": {"version": __version__},
         "samples": dict(template.method.samples or {}),
         "paper": {"arxiv": template.method.paper},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pocket_diffusers import AsCANModel, AsCANUNet2DModel, checkpoint
-from pocket_diffusers.model_cards.configs import preset_configs, weight_configs
+from pocket_diffusers.model_cards.configs import model_configs, recipe_configs, weight_configs
 
 
 def test_configs_of_weights_are_those_of_their_files(tmp_path):
@@ -22,7 +22,7 @@ def test_configs_of_weights_are_those_of_their_files(tmp_path):
 
 @pytest.mark.parametrize("model", [AsCANModel, AsCANUNet2DModel])
 def test_configs_of_presets_are_those_of_the_models_that_they_build(model):
-    known = preset_configs("ascan")
+    known = model_configs("ascan")
     assert known.keys() == {"AsCANModel", "AsCANUNet2DModel"} and known[model.__name__].keys() == model.presets.keys()
     for name, fields in known[model.__name__].items():
         with torch.device("meta"):
@@ -31,5 +31,12 @@ def test_configs_of_presets_are_those_of_the_models_that_they_build(model):
         assert {field: json.loads(value) for field, value in fields.items()} == json.loads(json.dumps(built))
 
 
-def test_what_is_no_method_has_no_presets():
-    assert preset_configs("clip") == {}
+def test_configs_of_a_recipe_are_the_numbers_of_its_stages():
+    recipe = recipe_configs("snapgen")
+    assert recipe["base"].keys() == {"nano", "paper"}
+    base = {field: json.loads(value) for field, value in recipe["base"]["paper"].items()}
+    assert (base["learning_rate"], base["steps"], base["text_drop"]) == (1e-4, 400_000, 0.464)
+
+
+def test_what_is_no_method_has_neither_models_nor_a_recipe():
+    assert model_configs("clip") == recipe_configs("clip") == {}
