@@ -99,7 +99,7 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         OSError: when the weights cannot be read or the pictures not be written.
     """
     from ..pipelines.contact_sheet import contact_sheet
-    from ..pipelines.generation import ImageRequest, generate_images
+    from ..pipelines.generation import ImageRequest, generate
     from ..pipelines.loading import load_pipeline
 
     with result_folder(folder, overwrite=True) as draft:
@@ -113,9 +113,8 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         if plan.recognizes:
             images, captions = zip(*recognize(pipeline, **plan.arguments), strict=True)
         else:
-            pictures = list(generate_images(pipeline, ImageRequest(plan.prompts, **plan.arguments)))
-            images, captions = [picture.image for picture in pictures], plan.prompts
-            inputs["seeds"] = [picture.seed for picture in pictures]
+            made = generate(pipeline, ImageRequest(plan.prompts, **plan.arguments))
+            images, captions, inputs["seeds"] = made.output.images, made.prompts, list(made.seeds)
         for image, name in zip(images, plan.files, strict=True):
             image.save(draft / name)
         contact_sheet(images, captions, cell=256 if plan.recognizes else 128).save(draft / SHEET)

@@ -70,6 +70,7 @@ EVERY_METHOD_HAS = {
     "Space's requirements": "spaces/{slug}/requirements.txt",
     "model test": "tests/hub_models/test_*_{slug}.py",
     "pipeline test": "tests/pipelines/test_pipeline_{slug}*.py",
+    "cases of the contracts": "tests/contracts/tiny_{slug}.py",
 }
 # What only a reader of some other document understands; a paper's section is fine beside the paper's arXiv number.
 ELSEWHERE = re.compile(
@@ -185,7 +186,8 @@ def test_tests_mirror_the_folders():
             continue
         source = ROOT.joinpath(*path.parts[1:-1], path.stem.removeprefix("test_"))
         about_an_init = str(path) == "tests/pipelines/test_methods.py"  # METHODS, in pipelines/__init__.py
-        if not about_an_init and path.name not in ("conftest.py", "test_architecture.py"):
+        about_all = path.is_relative_to("tests/contracts")
+        if not about_an_init and not about_all and path.name not in ("conftest.py", "test_architecture.py"):
             assert path.name.startswith("test_"), f"{path} holds no tests"
             assert source.with_suffix(".py").is_file() or source.is_dir(), f"{path} tests nothing: no {source}"
 

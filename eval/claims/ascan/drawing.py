@@ -11,7 +11,7 @@ from ....pipelines.pipeline_ascan import AsCANPipeline
 from ...scores.naming import Pair
 
 NANO = "ascan-nano"
-STEPS, GUIDANCE = 28, 4.0
+STEPS, GUIDANCE = AsCANPipeline.defaults.num_inference_steps, AsCANPipeline.defaults.guidance_scale
 
 
 class DrawingSettings(Protocol):

@@ -12,7 +12,7 @@ from ....pipelines.pipeline_snapgen import SnapGenPipeline
 from ...scores.naming import Pair, pair_prompt
 
 NANO = "snapgen-nano"
-STEPS, GUIDANCE = 28, 4.0  # what the pipeline does by itself
+STEPS, GUIDANCE = SnapGenPipeline.defaults.num_inference_steps, SnapGenPipeline.defaults.guidance_scale
 
 
 class DrawingSettings(Protocol):

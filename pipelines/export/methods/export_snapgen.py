@@ -14,8 +14,8 @@ from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..euler_levels import FORMULA, OTHER_LEVELS, check_euler
 from ..stand_ins import Decoder, DecoderStandIn, Runner, StandIn, decoder_config, explicit_twin
 
-GUIDANCE = 4.0
-STEPS = 28
+GUIDANCE = SnapGenPipeline.defaults.guidance_scale
+STEPS = SnapGenPipeline.defaults.num_inference_steps
 REHEARSAL = (
     "a photo of a red cube",
     "a blue sphere above a green cone",
