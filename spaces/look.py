@@ -15,11 +15,14 @@ from time import perf_counter
 from typing import Any
 
 import gradio as gr
+from diffusers import DiffusionPipeline
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from pocket_diffusers import __version__, unknown_name
 from pocket_diffusers.pipelines import METHODS
+from pocket_diffusers.pipelines.generation import ImageRequest, generate
+from pocket_diffusers.pipelines.sampling.defaults import SamplingDefaults
 
 QUEUE = 32
 """Requests that wait at most; the next one is told that the Space is busy."""
@@ -163,6 +166,27 @@ def setting(label: str, low: float, high: float, value: float, step: float = 1, 
 
     slider.preprocess = preprocess
     return slider
+
+
+def sampling_settings(defaults: SamplingDefaults, follows: str) -> tuple[gr.Slider, gr.Slider]:
+    """Steps and guidance of a pipeline that draws; `follows` is what guidance follows, such as "the prompt"."""
+    steps = setting("Steps", 1, 50, defaults.num_inference_steps, info="More is slower and finer.")
+    info = f"How strictly to follow {follows}; 1 is off."
+    return steps, setting("Guidance", 1, 15, defaults.guidance_scale, 0.5, info=info)
+
+
+def picture_shelf() -> tuple[gr.Gallery, gr.Markdown, gr.File]:
+    """Where pictures are shown, the time they took is told, and their files are fetched."""
+    gallery = gr.Gallery(
+        label="Pictures", show_label=False, format="png", columns=2, object_fit="contain", interactive=False,
+        buttons=["download", "fullscreen"], elem_classes="pocket-pictures",
+    )  # fmt: skip
+    timing = gr.Markdown(elem_classes="pocket-timing")
+    return (
+        gallery,
+        timing,
+        gr.File(label="PNG files", file_count="multiple", interactive=False, elem_classes="pocket-files"),
+    )
 
 
 def drawing_board(label: str, value: Image.Image, **options: Any) -> gr.ImageEditor:
@@ -317,6 +341,38 @@ def keep_pictures(pictures: Sequence[tuple[Image.Image, str]], facts: Sequence[d
         picture.save(path, pnginfo=text)
         paths.append(str(path))
     return paths
+
+
+Drawn = tuple[list[tuple[str, str]], str, list[str], int]
+"""Pictures with their captions, a line on the time they took, the same pictures as files, and the first one's seed."""
+
+
+def draw_pictures(
+    pipeline: DiffusionPipeline, request: ImageRequest, progress: gr.Progress, facts: dict[str, Any], said: str = ""
+) -> Drawn:
+    """Draws one prompt, for the parts of a `picture_shelf` and the seed.
+
+    Args:
+        pipeline: one that draws.
+        request: with a single prompt, steps and guidance.
+        progress: gradio's bar.
+        facts: that go into the files beside steps, guidance and seed, such as the prompt.
+        said: what the line says before steps and guidance.
+
+    Raises:
+        ValueError: for a request that the pipeline refuses.
+    """
+    watch = Stopwatch()
+    made = generate(pipeline, request, step_progress(progress, "Drawing"))
+    settings = {**facts, "steps": request.num_inference_steps, "guidance": request.guidance_scale}
+    pictures = list(zip(made.output.images, made.seeds, strict=True))
+    files = keep_pictures(
+        [(image, f"{seed} {request.prompts[0]}") for image, seed in pictures],
+        [{**settings, "seed": seed} for _, seed in pictures],
+    )
+    gallery = [(file, f"seed {seed}") for file, seed in zip(files, made.seeds, strict=True)]
+    line = f"{said}{request.num_inference_steps} steps · guidance {request.guidance_scale:g}"
+    return gallery, watch.line(len(files), "picture", line), files, request.seed
 
 
 def serve(demo: gr.Blocks, port: int | None = None, share: bool = False, wait: bool = True) -> str:

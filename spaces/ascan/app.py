@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from pocket_diffusers.pipelines.generation import ImageRequest, generate
+from pocket_diffusers.pipelines.generation import ImageRequest
 from pocket_diffusers.pipelines.library_chatter import silence_libraries
 from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.outputs import MIN_SCORE, Detections
@@ -149,21 +149,12 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
         seed: int = 0,
         new_seed: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
-    ) -> tuple[list[tuple[str, str]], str, list[str], int]:
+    ) -> look.Drawn:
         """Pictures with their captions, a line on the time they took, the same pictures as files, the first seed."""
-        watch = look.Stopwatch()
         seed = look.chosen_seed(seed, new_seed)
         name = f"{color} {shape}"
         request = ImageRequest((name,), None, int(steps), guidance, int(num_images), seed=seed)
-        made = generate(pipeline, request, look.step_progress(progress, "Drawing"))
-        settings = {"class": name, "steps": int(steps), "guidance": guidance}
-        files = look.keep_pictures(
-            [(image, f"{seed} {name}") for image, seed in zip(made.output.images, made.seeds, strict=True)],
-            [{**settings, "seed": seed} for seed in made.seeds],
-        )
-        captions = [f"seed {seed}" for seed in made.seeds]
-        line = watch.line(len(files), "picture", f"{name} · {int(steps)} steps · guidance {guidance:g}")
-        return list(zip(files, captions, strict=True)), line, files, seed
+        return look.draw_pictures(pipeline, request, progress, {"class": name}, f"{name} · ")
 
     with look.section("ask"):
         color = gr.Dropdown(colors, value=colors[0], label="Colour")
@@ -171,17 +162,9 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
         count = look.setting("Pictures", 1, 8, 4)
         button = gr.Button("Draw", variant="primary", size="lg")
     with look.section("show"):
-        gallery = gr.Gallery(
-            label="Pictures", show_label=False, format="png", columns=2, object_fit="contain", interactive=False,
-            buttons=["download", "fullscreen"], elem_classes="pocket-pictures",
-        )  # fmt: skip
-        timing = gr.Markdown(elem_classes="pocket-timing")
-        files = gr.File(label="PNG files", file_count="multiple", interactive=False, elem_classes="pocket-files")
+        gallery, timing, files = look.picture_shelf()
     with look.section("settings"), gr.Accordion("Settings", open=False):
-        steps = look.setting("Steps", 1, 50, pipeline.defaults.num_inference_steps, info="More is slower and finer.")
-        guidance = look.setting(
-            "Guidance", 1, 15, pipeline.defaults.guidance_scale, 0.5, info="How strictly to follow the class; 1 is off."
-        )
+        steps, guidance = look.sampling_settings(pipeline.defaults, "the class")
         seed, fresh = look.seed_row()
     button.click(
         draw,

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from pocket_diffusers.pipelines.generation import ImageRequest, generate
+from pocket_diffusers.pipelines.generation import ImageRequest
 from pocket_diffusers.pipelines.library_chatter import silence_libraries
 from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.spaces import look
@@ -40,45 +40,25 @@ def build(model: str | None = None) -> gr.Blocks:
         seed: int = 0,
         new_seed: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
-    ) -> tuple[list[tuple[str, str]], str, list[str], int]:
+    ) -> look.Drawn:
         """Pictures with their captions, a line on the time they took, the same pictures as files, the first seed."""
-        watch = look.Stopwatch()
         seed = look.chosen_seed(seed, new_seed)
         text, negative = look.check_prompt(prompt), look.check_prompt(negative_prompt, "Negative prompt")
         request = ImageRequest((text,), negative or None, int(steps), guidance, int(num_images), seed=seed)
-        made = generate(pipeline, request, look.step_progress(progress, "Drawing"))
-        settings = {"prompt": text, "negative_prompt": negative, "steps": int(steps), "guidance": guidance}
-        files = look.keep_pictures(
-            [(image, f"{seed} {text}") for image, seed in zip(made.output.images, made.seeds, strict=True)],
-            [{**settings, "seed": seed} for seed in made.seeds],
-        )
-        captions = [f"seed {seed}" for seed in made.seeds]
-        line = watch.line(len(files), "picture", f"{int(steps)} steps · guidance {guidance:g}")
-        return list(zip(files, captions, strict=True)), line, files, seed
+        return look.draw_pictures(pipeline, request, progress, {"prompt": text, "negative_prompt": negative})
 
     with look.page("SnapGen", "Text to picture with a model small enough for a phone.") as demo, look.desk():
         with look.section("ask"):
             prompt, button = look.prompt_row("Prompt", "a red cube left of a blue sphere", "Draw")
             examples = look.example_prompts(EXAMPLES, prompt)
         with look.section("show"):
-            gallery = gr.Gallery(
-                label="Pictures", show_label=False, format="png", columns=2, object_fit="contain", interactive=False,
-                buttons=["download", "fullscreen"], elem_classes="pocket-pictures",
-            )  # fmt: skip
-            timing = gr.Markdown(elem_classes="pocket-timing")
-            files = gr.File(label="PNG files", file_count="multiple", interactive=False, elem_classes="pocket-files")
+            gallery, timing, files = look.picture_shelf()
         with look.section("settings"), gr.Accordion("Settings", open=False):
             negative = gr.Textbox(
                 "", label="Negative prompt", info="What should not be seen.", max_length=look.LONGEST_PROMPT
             )
             count = look.setting("Pictures", 1, 4, 2)
-            steps = look.setting(
-                "Steps", 1, 50, pipeline.defaults.num_inference_steps, info="More is slower and finer."
-            )
-            guidance = look.setting(
-                "Guidance", 1, 15, pipeline.defaults.guidance_scale, 0.5,
-                info="How strictly to follow the prompt; 1 is off.",
-            )  # fmt: skip
+            steps, guidance = look.sampling_settings(pipeline.defaults, "the prompt")
             seed, fresh = look.seed_row()
         work = {
             "fn": draw,

@@ -159,7 +159,6 @@ def test_the_page_fits_names_itself_and_asks_no_other_host(spaces, open_page, tm
     for index in range(max(1, tabs.count())):
         if tabs.count():
             tabs.nth(index).click()
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
-        assert page.locator("button.primary").filter(visible=True).count() >= 1
+        page.locator("button.primary").filter(visible=True).first.wait_for()
+        page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")  # or it scrolls sideways
     assert page.screenshot(path=tmp_path / "page.png", full_page=True)
