@@ -17,16 +17,18 @@ class PipelineCase:
     """A pipeline of tiny real components.
 
     Attributes:
-        make: a new pipeline, on which every input has an influence.
+        make: a new pipeline, on which every input has an influence; it takes changes of its components and settings.
         argument: the argument of its call that says what is wanted; a list of values makes a batch.
         values: three of them, which give three different results.
-        refused: what only this pipeline refuses.
+        refused: what only this pipeline refuses to be called with.
+        misfits: changes with which it cannot be made.
     """
 
-    make: Callable[[], DiffusionPipeline]
+    make: Callable[..., DiffusionPipeline]
     argument: str
     values: tuple[Any, Any, Any]
     refused: Rows = ()
+    misfits: Rows = ()
 
     def call(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Any:
         """The pipeline's output for these values, else for the first."""

@@ -87,7 +87,7 @@ def test_gradients_are_the_same_with_checkpointing(case):
 
 
 @EVERY
-def test_a_sample_does_not_depend_on_its_batch(case):
+def test_samples_do_not_mix(case):
     model = shared(id(case))
     inputs = case.inputs(model, 3)
     with torch.no_grad():

@@ -154,6 +154,16 @@ def test_bad_input_is_refused_before_anything_runs(name, arguments, message, mon
     refuses(shared(name), CASES[name], arguments, message, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [pytest.param(name, *row, id=f"{name[1]}-{row[1]}") for name, case in CASES.items() for row in case.misfits],
+)
+def test_components_that_do_not_fit_are_refused(name, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        CASES[name].make(**changes)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", **NAMES)
 def test_saving_and_loading_is_bit_exact(name, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline_utils.logger, "warning", pytest.fail)
@@ -412,6 +422,14 @@ def test_every_kind_of_picture_gives_one_result(name):
         torch.testing.assert_close(case.result(pipeline, [picture]), expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(case.numbers(pipeline, tensor), expected)
     assert torch.equal(case.numbers(pipeline, tensor[None]), expected)
+
+
+@pytest.mark.parametrize("name", **RECOGNIZERS)
+def test_image_size_is_a_setting(name):
+    pipeline, seen = CASES[name].make(image_size=48), []
+    pipeline.model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    CASES[name].call(silent(pipeline))
+    assert seen == [(1, 3, 48, 48)]
 
 
 @pytest.mark.parametrize("name", **RECOGNIZERS)

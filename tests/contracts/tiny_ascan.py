@@ -71,6 +71,18 @@ GENERATOR = ImageSamplerCase(
         ({"negative_prompt_attention_mask": torch.zeros(1, 3)}, "negative_prompt_embeds cannot be used"),
         ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "must be one of latents, class_labels, not"),
     ],
+    misfits=[
+        ({"in_channels": 5}, "the UNet takes 5 and makes 4 latent channels, but the vae has 4"),
+        ({"out_channels": 8}, "takes 4 and makes 8 latent channels"),
+        ({"id2label": None, "num_classes": None}, "neither num_classes nor cross_attention_dim"),
+        ({"num_classes": None, "cross_attention_dim": 12}, "id2label cannot be used"),
+        ({"id2label": {0: "a"}}, r"id2label must name the 6 classes 0 to 5, but it names \[0\]"),
+        ({"id2label": {**CLASSES, 6: "b"}}, "must name the 6 classes"),
+        ({"id2label": {**CLASSES, "x": "b"}}, "id2label must be a dictionary, number -> name"),
+        ({"id2label": ["a"] * 6}, "id2label must be a dictionary"),
+        ({"id2label": {**CLASSES, 3: 7}}, r"id2label\[3\] must be a name, not 7"),
+        ({"id2label": {**CLASSES, 3: " "}}, r"id2label\[3\] must be a name"),
+    ],
 )
 
 # Classes of pictures, and objects in them
@@ -126,18 +138,35 @@ def dense_numbers(pipeline: AsCANDetectionPipeline, images: Any, **arguments: An
 PIPELINES = {
     "class-to-image": GENERATOR,
     "image-classification": RecognizerCase(
-        make=lambda: make_classifier(resize_mode="pad", image_size=24),
+        make=lambda **changes: make_classifier(**{"resize_mode": "pad", "image_size": 24, **changes}),
         values=PICTURES,
         numbers=lambda pipeline, images, **arguments: pipeline(images, **arguments).logits,
         refused=[({"top_k": 0}, "top_k must be a whole number of at least 1, not 0")],
+        misfits=[
+            ({"num_classes": None}, "the model has no classifier"),
+            ({"in_channels": 4}, "takes 4 channels, but pictures have 1 or 3"),
+            ({"id2label": {0: "a"}}, "id2label must name the 3 classes"),
+            ({"image_size": 20}, "image_size must be a multiple of 8 pixels, not 20"),
+            ({"resize_mode": "crop"}, "resize_mode must be one of stretch, pad, not 'crop'"),
+        ],
     ),
     "object-detection": RecognizerCase(
-        make=lambda: make_detector(image_size=40),
+        make=lambda **changes: make_detector(**{"image_size": 40, **changes}),
         values=PICTURES,
         numbers=dense_numbers,
         refused=[
             ({"threshold": 0.01}, "threshold must be a number from 0.05 to 1, not 0.01"),
             ({"threshold": 2}, "threshold must be a number"),
+        ],
+        misfits=[
+            ({"dense_outputs": None}, "dense_outputs must be shape"),
+            ({"dense_outputs": {**DENSE, "offset": 3}}, "dense_outputs must be shape"),
+            ({"dense_outputs": {**DENSE, "shape": 1}}, "dense_outputs must be shape"),
+            ({"dense_outputs": {"shape": 3, "color": 3, "center": 1}}, "dense_outputs must be shape"),
+            ({"id2label": {0: "a"}}, "id2label must name the 2 classes"),
+            ({"id2color": {0: "a"}}, "id2color must name the 3 classes"),
+            ({"image_size": 30}, "image_size must be a multiple of 4 pixels, not 30"),
+            ({"in_channels": 1}, "takes 1 channels, but colours need 3"),
         ],
     ),
 }

@@ -167,6 +167,11 @@ PIPELINES = {
         copies="num_images_per_prompt",
         conditions=("prompt_embeds", "prompt_attention_mask"),
         refused=REFUSED_CALLS,
+        misfits=[
+            ({"tokenizer": None}, "text_encoder needs its tokenizer"),
+            ({"clip_l_width": 8}, "clip_l_width is 8, but text_encoder is 16 wide"),
+            ({"clip_l_width": 24, "text_encoder": None}, r"24 \+ 16 \(CLIP\) and 32 \(Gemma\)"),
+        ],
     )
 }
 

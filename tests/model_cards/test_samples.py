@@ -8,6 +8,7 @@ from PIL import Image
 
 from pocket_diffusers.model_cards.samples import SamplePlan, draw_samples, sample_plan, stale_samples
 from pocket_diffusers.model_cards.template import read_template
+from pocket_diffusers.pipelines.outputs import ImageOutput
 
 
 @pytest.fixture
@@ -72,10 +73,12 @@ class Drawing:
 
     num_timesteps = 1
 
+    def prompt_arguments(self, prompt, **options):
+        return {"prompt": prompt, **options}
+
     def __call__(self, prompt, generator, callback_on_step_end, **options):
         assert options["guidance_scale"] == 7.0
-        self.images = [Image.new("RGB", (8, 8), (one.initial_seed(),) * 3) for one in generator]
-        return self
+        return ImageOutput([Image.new("RGB", (8, 8), (one.initial_seed(),) * 3) for one in generator])
 
 
 def test_draw(world, plan, monkeypatch, tmp_path: Path):

@@ -41,6 +41,6 @@ def test_long_captions_are_wrapped_below_their_picture():
     ("images", "captions", "options"),
     [(0, [], {}), (1, [], {}), (1, ["a", "b"], {}), (1, ["a"], {"columns": 0}), (1, ["a"], {"cell": 0})],
 )
-def test_bad_input(images, captions, options):
+def test_sheets_that_cannot_be_made(images, captions, options):
     with pytest.raises(ValueError, match="caption|at least 1"):
         contact_sheet([Image.new("RGB", (8, 8))] * images, captions, **options)

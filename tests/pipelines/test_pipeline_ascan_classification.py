@@ -50,24 +50,3 @@ def test_padding_keeps_proportions():
     padded, stretched = make_classifier(resize_mode="pad"), make_classifier()
     torch.testing.assert_close(padded(wide).logits, padded(by_hand).logits)
     assert not torch.allclose(stretched(wide).logits, padded(wide).logits)
-
-
-def test_image_size_is_a_setting():
-    large = make_classifier(image_size=32)
-    seen = []
-    large.model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
-    large(PIXELS)
-    assert seen == [(1, 3, 32, 32)]
-
-
-def test_models_and_settings_that_do_not_fit():
-    with pytest.raises(ValueError, match="the model has no classifier"):
-        make_classifier(num_classes=None)
-    with pytest.raises(ValueError, match="takes 4 channels, but pictures have 1 or 3"):
-        make_classifier(in_channels=4)
-    with pytest.raises(ValueError, match="id2label must name the 3 classes"):
-        make_classifier(id2label={0: "a"})
-    with pytest.raises(ValueError, match="image_size must be a multiple of 8 pixels, not 20"):
-        make_classifier(image_size=20)
-    with pytest.raises(ValueError, match="resize_mode must be one of stretch, pad, not 'crop'"):
-        make_classifier(resize_mode="crop")

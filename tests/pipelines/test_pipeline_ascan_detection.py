@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tiny_ascan import COLORS, DENSE, PICTURES, PIXELS, make_detector
+from tiny_ascan import COLORS, PICTURES, PIXELS, make_detector
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel, AsCANOutput
 from pocket_diffusers.pipelines.outputs import MIN_SCORE, DetectionOutput, Detections
@@ -117,27 +117,8 @@ class TestInterface:
         assert all(score >= 0.3 for score in detections[0].scores)
         assert all(score >= MIN_SCORE for score in pipeline.detect(PIXELS)[0].scores)
 
-    def test_image_size_is_a_setting(self):
-        assert make_detector(image_size=48).dense_maps(PIXELS)["center"].shape == (1, 1, 24, 24)
 
-
-@pytest.mark.parametrize(
-    "outputs", [None, {**DENSE, "offset": 3}, {**DENSE, "shape": 1}, {"shape": 3, "color": 3, "center": 1}]
-)
-def test_models_without_the_outputs(outputs):
-    with pytest.raises(ValueError, match="dense_outputs must be shape"):
-        make_detector(dense_outputs=outputs)
-
-
-def test_settings_that_do_not_fit():
-    with pytest.raises(ValueError, match="id2label must name the 2 classes"):
-        make_detector(id2label={0: "a"})
-    with pytest.raises(ValueError, match="id2color must name the 3 classes"):
-        make_detector(id2color={0: "a"})
-    with pytest.raises(ValueError, match="image_size must be a multiple of 4 pixels, not 30"):
-        make_detector(image_size=30)
-    with pytest.raises(ValueError, match="takes 1 channels, but colours need 3"):
-        make_detector(in_channels=1)
+def test_every_way_to_look_refuses_a_model_in_training():
     pipeline = make_detector()
     pipeline.model.train()
     for call in (pipeline.detect, pipeline.dense_maps):

@@ -31,7 +31,7 @@ def normed(norm, x):
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("form", ["mbconv", "fused_mbconv"])
 @pytest.mark.parametrize(("out_channels", "stride"), [(8, 1), (12, 2), (8, 2), (12, 1)])
-def test_block_is_its_formula(norm, form, out_channels, stride):
+def test_convolutional_block_is_its_formula(norm, form, out_channels, stride):
     block = shaken(MBConv(8, out_channels, stride, expansion=3, norm=norm, form=form, emb_channels=5))
     x = picture = torch.randn(2, 8, 6, 4)
     emb = torch.randn(2, 5)

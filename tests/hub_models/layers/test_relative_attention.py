@@ -76,7 +76,7 @@ def test_heads_and_forms_are_checked():
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("out_channels", [8, 16])
-def test_block_is_its_formula(stride, out_channels):
+def test_transformer_block_is_its_formula(stride, out_channels):
     block = shaken(RelativeTransformerBlock(8, out_channels, (4, 4), stride, head_dim=4, ffn_ratio=2))
     picture = torch.randn(2, 8, 4 * stride, 4 * stride)
     pooled = F.max_pool2d(picture, stride)

@@ -1,6 +1,6 @@
 """The step loop: exact resume, the arithmetic of a step, what a run leaves behind, and how it refuses.
 
-Run as a script (`python test_fitting.py FOLDER`), it plays the runs that get killed.
+Run as a script (`python test_loop.py FOLDER`), it plays the runs that get killed.
 """
 
 import importlib

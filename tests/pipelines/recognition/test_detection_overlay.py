@@ -63,7 +63,7 @@ def test_enlarged_masks_lie_where_the_small_ones_did():
     assert not bright[310:, :].any() and not bright[:, :190].any()
 
 
-def test_names():
+def test_names_of_objects():
     assert object_name(found(), 0) == "red cube"
     assert object_name(found(colors=(None,)), 0) == object_name(found(colors=None), 0) == "cube"
     assert len({object_color(index) for index in range(20)}) == 20
@@ -74,7 +74,7 @@ def test_transparent_parts_become_white():
     assert drawn.getextrema() == ((255, 255),) * 3
 
 
-def test_bad_input():
+def test_what_cannot_be_drawn():
     with pytest.raises(ValueError, match=r"masks are 300 x 400 pixels \(height x width\), but the picture is 64 x 64"):
         draw_detections(Image.new("RGB", (64, 64)), found())
     with pytest.raises(ValueError, match="smallest_side must be at least 1, not 0"):
