@@ -54,6 +54,7 @@ PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_ascan_detection", "AsCANDetectionPipeline"),
 }
 
+SHARED_RECIPE = "recipe_encoders"  # of the CLIPs that serve all methods
 # What every method in METHODS has; another promise is another line.
 EVERY_METHOD_HAS = {
     "model file": "hub_models/*_{slug}.py",
@@ -187,7 +188,7 @@ def test_component_and_pipeline_files_carry_their_slug():
         assert path.stem == "presets" or path.stem.split("_")[-1] in STEMS, path
     for folder, pattern, position in (("pipelines", "pipeline_*.py", 1), ("training", "recipe_*.py", 1)):
         for path in (ROOT / folder).glob(pattern):
-            assert path.stem.split("_")[position] in STEMS, path
+            assert path.stem.split("_")[position] in STEMS or path.stem == SHARED_RECIPE, path
 
 
 # The direction of imports
@@ -353,14 +354,16 @@ def test_every_method_is_complete(slug, promise):
     assert list(ROOT.glob(pattern)), f"{slug} lacks its {promise}: {pattern}"
 
 
-@pytest.mark.parametrize("slug", METHODS)
-def test_recipe_has_the_interface_of_the_command(slug):
+@pytest.mark.parametrize("name", [*(f"recipe_{slug}" for slug in METHODS), SHARED_RECIPE])
+def test_recipe_has_the_interface_of_the_command(name):
     from inspect import signature
 
-    recipe = importlib.import_module(f"{PACKAGE}.training.recipe_{slug}")
+    from pocket_diffusers.training.stages import Stage
+
+    recipe = importlib.import_module(f"{PACKAGE}.training.{name}")
     assert list(signature(recipe.run).parameters) == ["stage", "preset", "output", "resume", "seed", "overrides"]
-    assert recipe.STAGES and all("nano" in presets for presets in recipe.STAGES.values())
-    assert any("paper" in presets for presets in recipe.STAGES.values())
+    assert recipe.STAGES and all(type(stage) is Stage and "nano" in stage.presets for stage in recipe.STAGES.values())
+    assert any("paper" in stage.presets for stage in recipe.STAGES.values()) == (name != SHARED_RECIPE)
 
 
 def checkpoints() -> list[Path]:
