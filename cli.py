@@ -171,14 +171,15 @@ def train(
 
         pocket train snapgen
         pocket train snapgen --stage base --preset nano --set steps=2000
+        pocket train encoders --stage clip
     """
-    _check_known("method", slug, METHODS)
+    _check_known("method", slug, (*METHODS, "encoders"))  # these are the CLIPs that serve all methods
     recipe = _recipe(slug)
     if stage is None:
         _print_stages(slug, recipe.STAGES)
         return
     _check_known("stage", stage, recipe.STAGES)
-    _check_known("preset", preset, recipe.STAGES[stage])
+    _check_known("preset", preset, recipe.STAGES[stage].presets)
     overrides = _read_settings(settings or [])
     output = output or Path("outputs") / f"train-{slug}-{preset}"
     start = perf_counter()
@@ -447,10 +448,10 @@ def _recipe(slug: str) -> ModuleType:
     return import_module(f".training.recipe_{slug}", __package__)
 
 
-def _print_stages(slug: str, stages: dict[str, dict[str, Any]]) -> None:
+def _print_stages(slug: str, stages: dict[str, Any]) -> None:
     table = Table("stage", "presets", "command", title=f"Stages of {slug}, in order", title_justify="left")
-    for stage, presets in stages.items():
-        table.add_row(stage, ", ".join(presets), f"pocket train {slug} --stage {stage}")
+    for name, stage in stages.items():
+        table.add_row(name, ", ".join(stage.presets), f"pocket train {slug} --stage {name}")
     Console().print(table)
 
 

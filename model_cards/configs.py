@@ -41,7 +41,8 @@ def recipe_configs(slug: str) -> dict[str, dict[str, Fields]]:
         return {}
     stages = import_module(f"..training.recipe_{slug}", __package__).STAGES
     return {
-        stage: {name: _texts(asdict(preset)) for name, preset in presets.items()} for stage, presets in stages.items()
+        stage: {name: _texts(asdict(preset)) for name, preset in entry.presets.items()}
+        for stage, entry in stages.items()
     }
 
 

@@ -125,10 +125,13 @@ def test_bad_options_of_train(capsys, tmp_path, monkeypatch, arguments, named):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_train_without_a_stage_lists_them_in_order():
+def test_train_without_a_stage_lists_them_in_order(capsys):
     text = run("train", "snapgen")
-    assert text.index("--stage clip") < text.index("--stage autoencoder") < text.index("--stage base")
-    assert "nano" in text and "paper" in text
+    stages = [text.index(f"--stage {name}") for name in ("clip", "judge", "autoencoder", "refine", "base")]
+    assert stages == sorted(stages) and "nano" in text and "paper" in text
+    shared = run("train", "encoders")
+    assert "pocket train encoders --stage clip" in shared and "--stage judge" in shared and "paper" not in shared
+    assert "unknown: use one of snapgen, ascan, encoders" in complaint(capsys, "train", "encodings")
 
 
 @pytest.mark.parametrize("verb", [["frob"], ["generat", "snapgen"]])
@@ -238,7 +241,8 @@ def test_one_process_of_several_records_a_training(monkeypatch, tmp_path, main_p
         (output / stage).mkdir(parents=True)
         return output / stage / "model"
 
-    monkeypatch.setattr(cli, "_recipe", lambda slug: SimpleNamespace(STAGES={"base": {"nano": None}}, run=train))
+    stages = {"base": SimpleNamespace(presets={"nano": None})}
+    monkeypatch.setattr(cli, "_recipe", lambda slug: SimpleNamespace(STAGES=stages, run=train))
     monkeypatch.setattr(accelerate, "PartialState", lambda: SimpleNamespace(is_main_process=main_process))
     said = run("train", "snapgen", "--stage", "base", "--output", str(tmp_path / "out"))
     assert (tmp_path / "out" / "base" / "run.json").is_file() == ("Trained stage" in said) == main_process

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType
 from typing import Any, get_args
 
+from .. import unknown_name
 from ..pipelines.fitting.loop import require
 from .loop import TrainSettings
 
@@ -16,10 +17,11 @@ class Preset:
     """What every stage is told.
 
     Attributes:
-        source: "pocketworld", which is held in memory, or a source of `stream_captioned_images`; "" waits for one.
+        source: "pocketworld", which is held in memory, or a source of `streamed_batches`; "" waits for one.
         split: of the source; of PocketWorld also several, joined by "+".
         num_pictures: of each split of PocketWorld, at least 1; other sources are read whole.
         image_column, caption_column: of other sources.
+        init: folder of a model to go on from, or of the repository that holds it; "" starts from new weights.
         image_size: pixels a side, a multiple of 8.
         batch_size: pictures in a micro step of one process, at least 1.
         steps, warmup_steps, ema_decay, mixed_precision, gradient_accumulation_steps, compile: see `TrainSettings`.
@@ -35,6 +37,7 @@ class Preset:
     num_pictures: int = 72_000
     image_column: str = "image"
     caption_column: str = "text"
+    init: str = ""
     image_size: int = 64
     batch_size: int = 128
     steps: int = 1000
@@ -71,35 +74,29 @@ class Preset:
         )
 
 
-Stages = Mapping[str, Mapping[str, Preset]]
-"""stage -> preset -> its numbers."""
-
-
 def configure(
-    stages: Stages, stage: str, preset: str, seed: int | None = None, overrides: Mapping[str, str] | None = None
+    presets: Mapping[str, Preset], name: str, seed: int | None = None, overrides: Mapping[str, str] | None = None
 ) -> Preset:
     """A preset of a stage with other values.
 
     Args:
-        stages: those of a recipe.
-        stage: one of them.
-        preset: one of its presets.
+        presets: those of the stage.
+        name: one of them.
         seed: in place of the preset's.
         overrides: field -> its value as text, read as the field's type; "none" where there may be none.
 
     Raises:
-        ValueError: an unknown stage, preset or field, or a value that does not fit; names it and what there is.
+        ValueError: an unknown preset or field, or a value that does not fit; names it and what there is.
     """
-    require(stage in stages, "stage", stage, f"one of {', '.join(stages)}")
-    require(preset in stages[stage], "preset", preset, f"one of {', '.join(stages[stage])} for stage {stage}")
-    chosen = stages[stage][preset]
-    kinds = {entry.name: entry.type for entry in fields(chosen)}
+    if name not in presets:
+        raise unknown_name("preset", name, presets)
+    kinds = {entry.name: entry.type for entry in fields(presets[name])}
     values = {} if seed is None else {"seed": seed}
-    for name, text in (overrides or {}).items():
-        if name not in kinds:
-            raise ValueError(f"{name!r} is no setting of stage {stage}, which has {', '.join(kinds)}")
-        values[name] = _read(name, text, kinds[name])
-    return replace(chosen, **values)
+    for field, text in (overrides or {}).items():
+        if field not in kinds:
+            raise unknown_name("setting", field, kinds)
+        values[field] = _read(field, text, kinds[field])
+    return replace(presets[name], **values)
 
 
 def _read(name: str, text: str, kind: Any) -> Any:

@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from pocket_diffusers.pipelines.fitting.run_folder import RunFolder
 from pocket_diffusers.training.loop import AccelerateEngine, TrainLoop, TrainSettings, train
+from pocket_diffusers.training.preset import Preset
+from pocket_diffusers.training.stages import Stage, on_main_process, run_stage
 
 
 class Regression:
@@ -89,8 +91,16 @@ def losses_of(folder):
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def train_regression(preset, run):
+    run.learn(Regression(), batches_of(1))
+    on_main_process(lambda: (run.folder / "writers").open("a").write(f"{os.environ['RANK']}\n"))
+    return run.folder
+
+
 def play(folder):
-    """What each of two processes does."""
+    """What each of two processes does; the stage comes first, for it has to find the other process by itself."""
+    stages = {"regression": Stage(train_regression, {"nano": Preset(steps=2)})}
+    run_stage("someone", stages, "regression", "nano", folder)
     train(Regression(), batches_of(1), settings(), folder / "whole")
     train(Regression(), batches_of(1), settings(steps=3), folder / "resumed")
     train(Regression(), batches_of(1), settings(), folder / "resumed")
@@ -120,6 +130,14 @@ def test_two_processes_learn_what_one_learns_from_the_batch_of_both(two_processe
     assert json.loads((newest / "state.json").read_text())["decisive"]["world"] == 2
     record = json.loads((two_processes / run / "metrics.jsonl").read_text().splitlines()[0])
     assert record["size"] == {"whole": 4, "accumulated": 2}[run]
+
+
+def test_of_two_processes_of_a_stage_one_writes(two_processes):
+    folder = two_processes / "regression"
+    assert (folder / "writers").read_text() == "0\n"
+    assert json.loads((folder / "training.json").read_text())["stage"] == "regression"
+    (state,) = folder.glob("checkpoints/*/state.json")
+    assert json.loads(state.read_text())["decisive"]["world"] == 2
 
 
 def test_two_processes_resume_exactly(two_processes):

@@ -13,43 +13,42 @@ class Painting(Preset):
     varnished: bool = True
 
 
-STAGES = {"sketch": {"nano": Painting()}, "paint": {"nano": Painting(), "paper": Painting(steps=9, seed=4)}}
+PRESETS = {"nano": Painting(), "paper": Painting(steps=9, seed=4)}
 
 
 def test_values_are_read_as_their_fields_type():
     overrides = {"steps": "7", "learning_rate": "1e-2", "varnished": "False", "brush": "3", "ema_decay": "0.5"}
-    chosen = configure(STAGES, "paint", "nano", None, overrides)
+    chosen = configure(PRESETS, "nano", None, overrides)
     assert chosen == Painting(steps=7, learning_rate=0.01, varnished=False, brush="3", ema_decay=0.5)
-    assert configure(STAGES, "paint", "nano", None, {"ema_decay": "none"}).ema_decay is None
+    assert configure(PRESETS, "nano", None, {"ema_decay": "none"}).ema_decay is None
 
 
 def test_seed_is_the_presets_own_unless_given():
-    assert configure(STAGES, "paint", "paper").seed == 4
-    assert configure(STAGES, "paint", "paper", 8).seed == 8
+    assert configure(PRESETS, "paper").seed == 4
+    assert configure(PRESETS, "paper", 8).seed == 8
 
 
 @pytest.mark.parametrize(
-    ("stage", "preset", "overrides", "sentence"),
+    ("preset", "overrides", "sentence"),
     [
-        ("glue", "nano", {}, "stage is 'glue'; it must be one of sketch, paint"),
-        ("sketch", "paper", {}, "preset is 'paper'; it must be one of nano for stage sketch"),
-        ("paint", "nano", {"stepz": "3"}, "'stepz' is no setting of stage paint, which has source, "),
-        ("paint", "nano", {"steps": "3.5"}, "steps is '3.5'; it must be a whole number"),
-        ("paint", "nano", {"steps": "none"}, "steps is 'none'; it must be a whole number"),
-        ("paint", "nano", {"ema_decay": "much"}, "ema_decay is 'much'; it must be a number or none"),
-        ("paint", "nano", {"varnished": "1"}, "varnished is '1'; it must be true or false"),
-        ("paint", "nano", {"steps": "0"}, "steps is 0; it must be at least 1"),
-        ("paint", "nano", {"batch_size": "0"}, "batch_size is 0; it must be at least 1"),
-        ("paint", "nano", {"num_pictures": "-1"}, "num_pictures is -1; it must be at least 1"),
-        ("paint", "nano", {"image_size": "60"}, "image_size is 60; it must be a multiple of 8"),
-        ("paint", "nano", {"learning_rate": "nan"}, "learning_rate is nan; it must be above 0"),
-        ("paint", "nano", {"ema_decay": "1"}, "ema_decay is 1.0; it must be between 0 and 1"),
-        ("paint", "nano", {"mixed_precision": "fp8"}, "mixed_precision is 'fp8'; it must be 'no' or 'bf16'"),
+        ("papre", {}, "preset 'papre' is unknown: use one of nano, paper (nearest: 'paper')"),
+        ("nano", {"stepz": "3"}, "setting 'stepz' is unknown: use one of source, split, "),
+        ("nano", {"steps": "3.5"}, "steps is '3.5'; it must be a whole number"),
+        ("nano", {"steps": "none"}, "steps is 'none'; it must be a whole number"),
+        ("nano", {"ema_decay": "much"}, "ema_decay is 'much'; it must be a number or none"),
+        ("nano", {"varnished": "1"}, "varnished is '1'; it must be true or false"),
+        ("nano", {"steps": "0"}, "steps is 0; it must be at least 1"),
+        ("nano", {"batch_size": "0"}, "batch_size is 0; it must be at least 1"),
+        ("nano", {"num_pictures": "-1"}, "num_pictures is -1; it must be at least 1"),
+        ("nano", {"image_size": "60"}, "image_size is 60; it must be a multiple of 8"),
+        ("nano", {"learning_rate": "nan"}, "learning_rate is nan; it must be above 0"),
+        ("nano", {"ema_decay": "1"}, "ema_decay is 1.0; it must be between 0 and 1"),
+        ("nano", {"mixed_precision": "fp8"}, "mixed_precision is 'fp8'; it must be 'no' or 'bf16'"),
     ],
 )
-def test_what_does_not_fit_is_named(stage, preset, overrides, sentence):
+def test_what_does_not_fit_is_named(preset, overrides, sentence):
     with pytest.raises(ValueError) as error:
-        configure(STAGES, stage, preset, None, overrides)
+        configure(PRESETS, preset, None, overrides)
     assert str(error.value).startswith(sentence)
 
 

@@ -5,16 +5,13 @@ import json
 import datasets
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from pocket_diffusers import checkpoint
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 from pocket_diffusers.hub_models.unet_ascan import AsCANUNet2DModel
 from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
 from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
-from pocket_diffusers.training.preset import configure
-from pocket_diffusers.training.recipe_ascan import STAGES, load_vae, new_scheduler, run, sampler_of, take_backbone
+from pocket_diffusers.training.recipe_ascan import STAGES, run, take_backbone
 
 TINY = {"steps": "2", "batch_size": "8"}
 FEW = {**TINY, "num_pictures": "24"}
@@ -32,9 +29,9 @@ def runs(tmp_path_factory):
         yield folder
 
 
-@pytest.mark.parametrize(("stage", "preset"), [(stage, name) for stage in STAGES for name in STAGES[stage]])
+@pytest.mark.parametrize(("stage", "preset"), [(stage, name) for stage in STAGES for name in STAGES[stage].presets])
 def test_every_preset_names_a_model_there_is(stage, preset):
-    chosen = configure(STAGES, stage, preset)
+    chosen = STAGES[stage].presets[preset]
     assert chosen.settings().warmup_steps <= chosen.steps
     with torch.device("meta"):
         (AsCANUNet2DModel if stage == "generation" else AsCANModel).from_preset(chosen.model)
@@ -92,26 +89,6 @@ def test_own_pictures_with_labels_are_a_source(tmp_path, monkeypatch):
         run("classification", "nano", tmp_path / "other", overrides={**own, "num_classes": "3"})
 
 
-@pytest.mark.parametrize("kind", ["flow", "epsilon", "v_prediction"])
-def test_the_scheduler_fits_the_prediction(kind):
-    scheduler = new_scheduler(configure(STAGES, "generation", "nano", overrides={"prediction_type": kind}))
-    if kind == "flow":
-        assert isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
-    else:
-        assert isinstance(scheduler, DDPMScheduler) and scheduler.config.prediction_type == kind
-        assert scheduler.config.beta_schedule == "scaled_linear"
-        sampler = sampler_of(scheduler)
-        assert not sampler.config.clip_sample
-        assert isinstance(sampler, DDIMScheduler) and torch.equal(sampler.alphas_cumprod, scheduler.alphas_cumprod)
-
-
-def test_an_autoencoder_is_found_by_its_config_and_nothing_else_is_taken(tmp_path):
-    assert type(load_vae(checkpoint("snapgen-nano") / "vae")).__name__ == "AutoencoderSnapGen"
-    AsCANModel.from_preset("nano").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"vae is .*; it must be a folder of an autoencoder"):
-        load_vae(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("stage", "overrides", "sentence"),
     [
@@ -122,15 +99,9 @@ def test_an_autoencoder_is_found_by_its_config_and_nothing_else_is_taken(tmp_pat
         ("judge", {"source": "digits"}, "source is 'digits'; it must be 'pocketworld'"),
         ("generation", {"prediction_type": "noise"}, "prediction_type is 'noise'; it must be one of flow, epsilon"),
         ("segmentation", {"num_classes": "1"}, "num_classes is 1; it must be at least 2"),
-        ("painting", {}, "stage is 'painting'; it must be one of classification, segmentation"),
     ],
 )
 def test_bad_settings_are_named_before_anything_is_made(tmp_path, stage, overrides, sentence):
     with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
         run(stage, "nano", tmp_path / "out", overrides=overrides)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_paper_presets_wait_for_your_data(tmp_path):
-    with pytest.raises(ValueError, match="source is ''; it must be your labelled pictures"):
-        run("classification", "paper", tmp_path)

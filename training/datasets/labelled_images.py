@@ -1,20 +1,13 @@
-"""Pictures of classes: in memory, or streamed from a Hub id or a folder."""
+"""Pictures of classes: in memory, or row by row."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .captioned_images import center_crop, endless, open_stream
-from .pocketworld.loading import import_datasets
-
-LABEL_ALIASES = ("label", "labels", "cls", "fine_label")
+from .rows import center_crop, picture, value
+from .streams import open_stream
 
 
 @dataclass(frozen=True)
@@ -48,56 +41,21 @@ def class_names(source: str, split: str = "train", label_column: str = "label") 
     return tuple(names)
 
 
-def stream_labelled_images(
-    source: str,
-    size: int,
-    batch_size: int,
-    seed: int,
-    image_column: str = "image",
-    label_column: str = "label",
-    split: str = "train",
-    micro_steps: int = 1,
-) -> Callable[[int, int, int], Iterator[tuple[Float[Tensor, "batch 3 size size"], Int[Tensor, " batch"]]]]:
-    """`Batches` of (pictures in [-1, 1], labels) from a source that does not fit in memory, such as ImageNet-1K.
+def labelled_picture(
+    row: dict[str, Any], size: int, image_column: str = "image", label_column: str = "label"
+) -> tuple[Float[Tensor, "3 size size"], int]:
+    """A row's picture in [-1, 1], scaled and cropped in the middle, and its class.
 
-    Pictures are scaled on the short side and cropped in the middle; see `stream_captioned_images` for sources, order
-    and resumption.
+    Args:
+        row: of `streams.streamed_batches`.
+        size: pixels a side.
+        image_column, label_column: of the source; "image" and "label" also find their `rows.ALIASES`.
 
     Raises:
-        FileNotFoundError: a local source that is not there, at once.
-        ValueError: a source without rows, or a row without picture or label, when it is read.
-        OSError: a picture that is none, when it is read.
+        ValueError: without picture or label, or with a label that is no whole number.
+        OSError: a picture that is none.
     """
-    rows = open_stream(source, split)
-    decode = partial(_decode, size=size, image_column=image_column, label_column=label_column)
-
-    def batches(start: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
-        unseen = islice(endless(rows, source, seed, rank, world), start * micro_steps * batch_size, None)
-        with ThreadPoolExecutor() as threads:
-            decoded = threads.map(decode, islice(unseen, batch_size))
-            while True:
-                following = threads.map(decode, islice(unseen, batch_size))
-                pictures, labels = zip(*decoded, strict=True)
-                yield torch.stack(pictures), torch.tensor(labels)
-                decoded = following
-
-    return batches
-
-
-def _decode(row: dict[str, Any], size: int, image_column: str, label_column: str) -> tuple[Tensor, int]:
-    label = _first(row, (label_column, *LABEL_ALIASES))
+    label = value(row, label_column)
     if isinstance(label, bool) or not isinstance(label, int):
         raise ValueError(f"column {label_column!r} holds {type(label).__name__}s; labels are whole numbers.")
-    encoded = _first(row, (image_column,))
-    try:
-        picture = import_datasets().Image().decode_example(encoded)
-    except OSError as error:
-        raise OSError(f"picture {encoded.get('path')!r} of the source cannot be read ({error})") from error
-    return center_crop(picture, size), label
-
-
-def _first(row: dict[str, Any], names: Sequence[str]) -> Any:
-    for name in names:
-        if row.get(name) is not None:
-            return row[name]
-    raise ValueError(f"a row of the source has no {names[0]!r}; its columns are {', '.join(row)}")
+    return center_crop(picture(row, image_column), size), label

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...hub_models.transformer_ascan import AsCANModel
 from ..datasets.labelled_images import LabelledImages
 from .adamw import adamw
 from .mixing import mix
@@ -43,7 +42,7 @@ class Classification:
     Batches are indices into `data`, or (pictures, labels) where `data` is None.
     """
 
-    def __init__(self, model: AsCANModel, settings: ClassificationSettings, data: LabelledImages | None = None):
+    def __init__(self, model: nn.Module, settings: ClassificationSettings, data: LabelledImages | None = None):
         self.parts: dict[str, nn.Module] = {"model": model}
         self.classes = model.config.num_classes
         self.settings, self.data = settings, data
@@ -96,7 +95,7 @@ def moved_about(
 
 
 @torch.no_grad()
-def accuracy(model: AsCANModel, data: LabelledImages, batch_size: int = 256) -> float:
+def accuracy(model: nn.Module, data: LabelledImages, batch_size: int = 256) -> float:
     """Share of pictures whose class has the highest logit."""
     model.eval()
     right = 0

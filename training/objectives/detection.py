@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ...hub_models.transformer_ascan import AsCANModel
 from ...pipelines.recognition.instance_decoding import OFFSET_UNIT
 from ..datasets.instance_images import DenseTargets, InstanceImages
 from ..datasets.pocketworld.scene import COLORS, SHAPES
@@ -31,7 +30,7 @@ class DetectionObjective:
     """
 
     def __init__(
-        self, model: AsCANModel, data: InstanceImages, learning_rate: float, weight_decay: float, spoilt: float
+        self, model: nn.Module, data: InstanceImages, learning_rate: float, weight_decay: float, spoilt: float
     ):
         self.parts: dict[str, nn.Module] = {"model": model}
         self.data, self.learning_rate, self.weight_decay, self.spoilt = data, learning_rate, weight_decay, spoilt

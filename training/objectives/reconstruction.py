@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from ...hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ...hub_models.losses.adversarial import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from ...hub_models.losses.photometric import edge_distance, psnr
 
@@ -41,7 +40,7 @@ class ReconstructionWeights:
 class Autoencoding(nn.Module):
     """The two halves of an autoencoder in one forward pass, as the loop (and DDP) wants a module to be called."""
 
-    def __init__(self, vae: AutoencoderSnapGen):
+    def __init__(self, vae: nn.Module):
         super().__init__()
         self.decoder, self.encoder = vae.decoder, vae.encoder
         self.encode, self.decode = vae.encode, vae.decode  # bound methods: torch registers nothing twice
@@ -57,7 +56,8 @@ class Reconstruction:
     """An objective (see `pipelines.fitting.loop.Objective`): reconstruct pictures, and fool a discriminator if asked.
 
     Args:
-        vae: what learns; the parts of it whose parameters require no gradient stay as they are.
+        vae: what learns, an autoencoder with `spatial_compression_ratio`; the parts of it whose parameters require no
+            gradient stay as they are.
         weights: of the losses.
         learning_rate: peak, of both parts.
         samples: pictures in [-1, 1] to show in previews.
@@ -66,9 +66,7 @@ class Reconstruction:
     `weights.object` needs, or their captions, which nothing here needs.
     """
 
-    def __init__(
-        self, vae: AutoencoderSnapGen, weights: ReconstructionWeights, learning_rate: float, samples: Pictures
-    ):
+    def __init__(self, vae: nn.Module, weights: ReconstructionWeights, learning_rate: float, samples: Pictures):
         self.vae, self.weights, self.learning_rate, self.samples = vae, weights, learning_rate, samples
         self.parts: dict[str, nn.Module] = {"autoencoder": Autoencoding(vae)}
         if weights.adversarial > 0:
@@ -114,13 +112,6 @@ class Reconstruction:
 def near(objects: Bool[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch 1 height width"]:
     """1 on objects and within `NEAR` pixels of them, along both axes, else 0."""
     return F.max_pool2d(objects.float(), 2 * NEAR + 1, stride=1, padding=NEAR)
-
-
-@torch.no_grad()
-def encode_all(vae: AutoencoderSnapGen, pixels: Pictures, batch_size: int = 256) -> Latents:
-    """Latent means of any number of pictures in [-1, 1], unscaled, on the CPU."""
-    device = next(vae.parameters()).device
-    return torch.cat([vae.encode(part.to(device)).latent_dist.mode().cpu() for part in pixels.split(batch_size)])
 
 
 def grid(pictures: Pictures, columns: int, scale: int = 2) -> Image.Image:

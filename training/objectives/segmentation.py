@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ...hub_models.transformer_ascan import AsCANModel
+from ..datasets.rows import UNKNOWN
 from .adamw import adamw
 
-IGNORED = 255
-"""Label of pixels that count for nothing."""
 OUTPUT = "semantic"
 
 Pictures = Float[Tensor, "batch 3 height width"]
@@ -24,13 +22,13 @@ class Segmentation:
 
     Args:
         model: with a dense output `semantic`.
-        read: makes (pictures in [-1, 1], labels) of a batch; labels of `IGNORED` are left out.
+        read: makes (pictures in [-1, 1], labels) of a batch; labels of `UNKNOWN` are left out.
         learning_rate, weight_decay: of AdamW.
     """
 
     def __init__(
         self,
-        model: AsCANModel,
+        model: nn.Module,
         read: Callable[[Any], tuple[Pictures, Labels]],
         learning_rate: float,
         weight_decay: float,
@@ -49,8 +47,8 @@ class Segmentation:
         device = next(self.parts[part].parameters()).device
         logits = semantic_logits(self.parts[part], pictures.to(device))
         labels = labels.to(device)
-        counted = labels != IGNORED
-        loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / counted.sum().clamp_min(1)
+        counted = labels != UNKNOWN
+        loss = F.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="sum") / counted.sum().clamp_min(1)
         right = (logits.argmax(1) == labels)[counted].float().mean()
         return loss, {"pixel_accuracy": float(right)}
 

@@ -22,9 +22,9 @@ from ....hub_models.transformer_ascan import AsCANModel
 from ....pipelines.files import read_json, write_json
 from ....pipelines.fitting.loop import FitSettings, fit
 from ....pipelines.result_folder import hardware, installed_versions
-from ....training.datasets.captioned_images import shuffled_batches
 from ....training.datasets.labelled_images import LabelledImages
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
+from ....training.datasets.streams import shuffled_batches
 from ....training.objectives.classification import Classification, ClassificationSettings, accuracy
 from ....training.objectives.degradation import degrade
 from ....training.plot import import_figure

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from ....training.recipe_ascan import CHECKPOINTS
+from .... import _CHECKPOINTS as CHECKPOINTS
 from ...benchmark import run_measurements
 from ...exported import RUNTIMES
 from ...results import Row

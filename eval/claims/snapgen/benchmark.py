@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .... import _CHECKPOINTS as CHECKPOINTS
 from ....hub_models.losses.photometric import psnr
 from ....pipelines.files import whole_file
 from ....training.datasets.pocketworld.cameras import default_camera
 from ....training.datasets.pocketworld.loading import import_datasets, load_pocketworld
 from ....training.datasets.pocketworld.render import render
 from ....training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS
-from ....training.recipe_snapgen import CHECKPOINTS
 from ...benchmark import new_row, run_measurements
 from ...exported import RUNTIMES
 from ...figures.pairs import pair_sheet

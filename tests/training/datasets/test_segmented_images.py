@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pocket_diffusers.training.datasets.segmented_images import UNKNOWN, crop_classes, stream_segmented_images
+from pocket_diffusers.training.datasets.rows import UNKNOWN
+from pocket_diffusers.training.datasets.segmented_images import segmented_picture
+from pocket_diffusers.training.datasets.streams import streamed_batches
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def source(tmp_path, monkeypatch):
     folder.mkdir()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
     monkeypatch.setattr(
-        "pocket_diffusers.training.datasets.segmented_images.open_stream",
+        "pocket_diffusers.training.datasets.streams.open_stream",
         lambda source, split: datasets.load_dataset(
             "parquet", data_files={split: f"{source}/train.parquet"}, split=split, streaming=True
         ).decode(False),
@@ -34,7 +37,7 @@ def source(tmp_path, monkeypatch):
 
 
 def test_masks_stay_with_their_pictures(source):
-    batches = stream_segmented_images(source, 32, 4, seed=0)
+    batches = streamed_batches(source, partial(segmented_picture, size=32), 4, seed=0)
     for pictures, classes in islice(batches(0, 0, 1), 3):
         assert pictures.shape == (4, 3, 32, 32) and classes.shape == (4, 32, 32)
         assert (classes[:, 0] == UNKNOWN).all()
@@ -43,13 +46,7 @@ def test_masks_stay_with_their_pictures(source):
         assert ((classes[:, 1:] == 0) == ~bright).all()
 
 
-def test_a_crop_takes_the_middle_and_counts_from_the_first_class():
-    mask = Image.fromarray(np.arange(48, dtype=np.uint8)[None].repeat(32, 0))
-    classes = crop_classes(mask, 32, first_class=10)
-    assert classes[5].tolist() == [UNKNOWN] * 2 + list(range(30))
-
-
 def test_a_missing_mask_is_named(source):
-    batches = stream_segmented_images(source, 32, 2, seed=0, mask_column="labels")
+    batches = streamed_batches(source, partial(segmented_picture, size=32, mask_column="labels"), 2, seed=0)
     with pytest.raises(ValueError, match="has no 'labels'; its columns are image, annotation"):
         next(batches(0, 0, 1))

@@ -3,8 +3,8 @@ import torch
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
-from pocket_diffusers.training.datasets.captioned_images import shuffled_batches
 from pocket_diffusers.training.datasets.labelled_images import LabelledImages
+from pocket_diffusers.training.datasets.streams import shuffled_batches
 from pocket_diffusers.training.objectives.classification import (
     Classification,
     ClassificationSettings,

@@ -10,10 +10,11 @@ from transformers import CLIPModel
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
-from pocket_diffusers.training.datasets.captioned_images import CaptionedImages, shuffled_batches
+from pocket_diffusers.training.datasets.captioned_images import CaptionedImages
 from pocket_diffusers.training.datasets.pocketworld.descriptions import RELATIONS, counting, position, two_object
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 from pocket_diffusers.training.datasets.pocketworld.scene import SHAPES
+from pocket_diffusers.training.datasets.streams import shuffled_batches
 from pocket_diffusers.training.objectives.contrastive import (
     ClipSize,
     Contrastive,

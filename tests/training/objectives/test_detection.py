@@ -6,9 +6,9 @@ import torch
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
 from pocket_diffusers.pipelines.recognition.instance_decoding import OFFSET_UNIT, decode_instances
-from pocket_diffusers.training.datasets.captioned_images import shuffled_batches
 from pocket_diffusers.training.datasets.instance_images import InstanceImages, dense_targets
 from pocket_diffusers.training.datasets.pocketworld.scene import COLORS, SHAPES
+from pocket_diffusers.training.datasets.streams import shuffled_batches
 from pocket_diffusers.training.objectives.detection import DETECTION_OUTPUTS, DetectionObjective, detection_losses
 
 

@@ -5,7 +5,7 @@ import torch
 
 from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
-from pocket_diffusers.training.objectives.reconstruction import Reconstruction, ReconstructionWeights, encode_all, grid
+from pocket_diffusers.training.objectives.reconstruction import Reconstruction, ReconstructionWeights, grid
 
 
 def tiny_autoencoder() -> AutoencoderSnapGen:
@@ -110,12 +110,6 @@ def test_preview_shows_samples_above_what_is_made_of_them(pictures):
     assert preview.size == (4 * 64, 2 * 64)
     assert preview.crop((0, 0, 256, 64)).tobytes() == grid(pictures, 4).tobytes()
     assert preview.crop((0, 64, 256, 128)).tobytes() == grid(vae(pictures).sample.detach(), 4).tobytes()
-
-
-def test_encoding_in_parts_is_encoding_at_once(pictures):
-    vae = tiny_autoencoder().eval()
-    latents = encode_all(vae, pictures, batch_size=3)
-    assert torch.allclose(latents, vae.encode(pictures).latent_dist.mode(), atol=1e-5) and not latents.requires_grad
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
-from pocket_diffusers.training.objectives.segmentation import IGNORED, OUTPUT, Segmentation, semantic_logits
+from pocket_diffusers.training.datasets.rows import UNKNOWN
+from pocket_diffusers.training.objectives.segmentation import OUTPUT, Segmentation, semantic_logits
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_ignored_pixels_count_for_nothing(model):
     torch.nn.init.zeros_(head.weight)
     with torch.no_grad():
         head.bias.copy_(torch.tensor([0.0, 0.0, 2.0]))  # every pixel gets these logits
-    labels = torch.full((2, 32, 32), IGNORED)
+    labels = torch.full((2, 32, 32), UNKNOWN)
     labels[0, :4], labels[1, 5] = 2, 0
     loss, numbers = loss_of(model, labels)
     total = math.log(2 + math.exp(2))
@@ -37,4 +38,4 @@ def test_ignored_pixels_count_for_nothing(model):
 
 
 def test_a_batch_of_nothing_but_ignored_pixels_is_no_nan_loss(model):
-    assert float(loss_of(model, torch.full((1, 32, 32), IGNORED))[0]) == 0
+    assert float(loss_of(model, torch.full((1, 32, 32), UNKNOWN))[0]) == 0

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pocket_diffusers import checkpoint
 from pocket_diffusers.eval.claims.ascan.exported import draw_named, find_objects, read_digits
 from pocket_diffusers.eval.exported import ExportedTask, measure_bundles
 from pocket_diffusers.eval.scores.instance_f1 import ground_truth
@@ -12,7 +13,6 @@ from pocket_diffusers.eval.scores.retrieval import world_records
 from pocket_diffusers.pipelines.outputs import Detections
 from pocket_diffusers.training.datasets.digits import load_digits
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS
-from pocket_diffusers.training.recipe_ascan import CHECKPOINTS
 
 
 def test_digits_that_are_read_count():
@@ -58,7 +58,7 @@ def test_a_bundle_is_measured_beside_the_original():
     for package in ("optimum", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra 'export'")
     task = ExportedTask("digits", "ascan-nano-digits", "digits are read.", read_digits)
-    fp32, int8, size = measure_bundles("ascan", [task], CHECKPOINTS, ["onnx"])
+    fp32, int8, size = measure_bundles("ascan", [task], checkpoint("ascan-nano").parent, ["onnx"])
     assert [row.id for row in (fp32, int8, size)] == [
         "exported-onnx-fp32-digits", "exported-onnx-int8-digits", "exported-onnx-int8-bytes",
     ]  # fmt: skip

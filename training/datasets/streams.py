@@ -1,0 +1,122 @@
+"""Batches without end: of indices into data in memory, or of a source that does not fit there."""
+
+import glob
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from ...pipelines.fitting.loop import Batches
+from ...pipelines.repository import is_local_path
+from .pocketworld.loading import import_datasets
+
+SHUFFLE_BUFFER = 1000  # rows that a stream holds back to draw from
+
+
+def shuffled_batches(
+    count: int, batch_size: int, seed: int, micro_steps: int = 1
+) -> Callable[[int, int, int], Iterator[Int[Tensor, " batch"]]]:
+    """`Batches` of indices into `count` items: every epoch is its own permutation, made from (seed, epoch) alone.
+
+    Each process takes its own part of a global batch, so `world` processes see world * batch_size items a micro step.
+
+    Args:
+        count: items, at least 1.
+        batch_size: of one process.
+        seed: another seed is another order.
+        micro_steps: batches in an optimizer step.
+    """
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> Tensor:
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+    def batches(start: int, rank: int, world: int) -> Iterator[Tensor]:
+        position = (start * micro_steps * world + rank) * batch_size
+        while True:
+            wanted = torch.arange(position, position + batch_size)
+            epochs = wanted // count
+            yield torch.cat([order(epoch)[wanted[epochs == epoch] % count] for epoch in epochs.unique().tolist()])
+            position += world * batch_size
+
+    return batches
+
+
+def streamed_batches(
+    source: str,
+    read: Callable[[dict[str, Any]], tuple],
+    batch_size: int,
+    seed: int,
+    split: str = "train",
+    micro_steps: int = 1,
+) -> Batches:
+    """`Batches` of what `read` makes of the rows of a source: tensors stacked, numbers as one tensor, texts as a list.
+
+    Rows are read in threads, one batch ahead. Each epoch shuffles the order of the source's files and draws from a
+    buffer of `SHUFFLE_BUFFER` rows. A resumed run reads past the rows that it has seen without decoding them.
+
+    Args:
+        source: a dataset id on the Hub; a folder in the `imagefolder` layout (pictures, and either metadata.jsonl with
+            `file_name` and `text` or a subfolder a class); or webdataset shards as a path with or without a glob, such
+            as "shards/*.tar" (members `.jpg` or `.png`, and `.txt` or `.cls`).
+        read: makes a tuple of a row whose pictures are not decoded, such as `captioned_images.captioned_picture` does.
+        batch_size: rows a batch.
+        seed: another seed is another order.
+        split: of the dataset; shards and plain folders are "train".
+        micro_steps: batches in an optimizer step.
+
+    Raises:
+        FileNotFoundError: a local source that is not there, at once.
+        ValueError: a source without rows, or a row that `read` refuses, when it is read.
+        OSError: a picture that is none, when it is read.
+    """
+    rows = open_stream(source, split)
+
+    def batches(start: int, rank: int, world: int) -> Iterator[tuple]:
+        unseen = islice(endless(rows, source, seed, rank, world), start * micro_steps * batch_size, None)
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.map(read, islice(unseen, batch_size))
+            while True:
+                following = threads.map(read, islice(unseen, batch_size))
+                yield tuple(default_collate(list(column)) for column in zip(*waiting, strict=True))
+                waiting = following
+
+    return batches
+
+
+def open_stream(source: str, split: str = "train"):
+    """A streaming dataset, its pictures not decoded, of what `streamed_batches` takes."""
+    datasets = import_datasets()
+    is_url, is_shards = "://" in source, source.endswith(".tar") or glob.has_magic(source)
+    if is_shards and not is_url and not glob.glob(source):
+        raise FileNotFoundError(f"source {source!r} matches no file; give webdataset shards such as 'shards/*.tar'")
+    if not is_shards and not is_url and is_local_path(source) and not Path(source).is_dir():
+        raise FileNotFoundError(f"source {source!r} is no folder; give a folder, 'shards/*.tar' or a dataset id")
+    if is_shards:
+        rows = datasets.load_dataset("webdataset", data_files={split: source}, split=split, streaming=True)
+    elif Path(source).is_dir():
+        rows = datasets.load_dataset("imagefolder", data_dir=source, split=split, streaming=True)
+    else:
+        rows = datasets.load_dataset(source, split=split, streaming=True)
+    return rows.decode(False) if rows.features else rows
+
+
+def endless(rows, source: str, seed: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
+    """This process's rows, epoch after epoch."""
+    from datasets.distributed import split_dataset_by_node
+
+    for epoch in range(1 << 31):
+        shuffled = rows.shuffle(seed=seed * 1_000_003 + epoch, buffer_size=SHUFFLE_BUFFER)
+        is_empty = True
+        for row in split_dataset_by_node(shuffled, rank, world):
+            is_empty = False
+            yield row
+        if is_empty:
+            raise ValueError(f"source {source!r} holds no rows for process {rank} of {world}")

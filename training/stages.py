@@ -1,0 +1,201 @@
+"""What the stages of every recipe share: data, the models of earlier stages, the loop, saving, and the record of it.
+
+A recipe is a table of `Stage`s and for each of them a function `train(preset, run) -> folder of the model`, which reads
+from top to bottom: data, model, objective, `run.learn`, `run.save`. Of several processes all learn, one writes while
+the others wait.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from .. import _CHECKPOINTS, unknown_name
+from ..pipelines.files import whole_folder
+from ..pipelines.fitting.loop import Batches, Objective, require
+from ..pipelines.fitting.run_folder import RunFolder
+from ..pipelines.repository import save_repository
+from .datasets.streams import shuffled_batches, streamed_batches
+from .loop import train
+from .preset import Preset, configure
+from .training_record import write_training_record
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe.
+
+    Attributes:
+        train: trains it and returns the folder of the model.
+        presets: name -> numbers; "nano" is for two CPU cores, "paper" the paper's.
+        committed: the model that stands in for this stage where it was not run: its folder in `hub_models/checkpoints`,
+            such as "snapgen-nano/vae"; "" has none.
+    """
+
+    train: Callable[[Any, "Run"], Path]
+    presets: Mapping[str, Preset]
+    committed: str = ""
+
+
+def run_stage(
+    slug: str,
+    stages: Mapping[str, Stage],
+    stage: str,
+    preset: str,
+    output: str | Path,
+    resume: bool = True,
+    seed: int | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Path:
+    """Trains one stage into `output`/<stage>: its model, `training.json` with what made it, and what the loop leaves.
+
+    Args:
+        slug: of the recipe, as the command knows it.
+        stages: of the recipe.
+        stage: one of them.
+        preset: one of its presets.
+        output: folder that the stages share, for each finds there what the earlier ones left.
+        resume: go on from the last checkpoint in `output`/<stage>.
+        seed: in place of the preset's.
+        overrides: other values for fields of the stage's preset, as text.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        ValueError: unknown stage, preset or field, a value that does not fit it, or data that cannot be used.
+        FileNotFoundError: what an earlier stage should have left, or local data, is missing.
+        OSError: `output` cannot be written to, or a model cannot be reached.
+    """
+    if stage not in stages:
+        raise unknown_name("stage", stage, stages)
+    chosen = configure(stages[stage].presets, preset, seed, overrides)
+    require(chosen.source != "", "source", "", "your own pictures: a Hub dataset id, a folder or 'shards/*.tar'")
+    Accelerator()  # meets the other processes, on CPUs too: `PartialState()` alone would take each for the only one
+    run = Run(stages, chosen, Path(output) / stage, resume)
+    model = stages[stage].train(chosen, run)
+    changed = ({} if seed is None else {"seed": seed}) | dict(overrides or {})
+    on_main_process(lambda: write_training_record(run.folder, slug, stage, preset, chosen, changed))
+    return model
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stage while it is trained, and what it may ask for.
+
+    Attributes:
+        stages: of the recipe.
+        preset: the numbers of this run.
+        folder: where it writes, `output`/<stage>.
+        resume: go on from the last checkpoint.
+    """
+
+    stages: Mapping[str, Stage]
+    preset: Any
+    folder: Path
+    resume: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where models go, as accelerate is configured."""
+        return PartialState().device
+
+    # Data
+
+    def pocketworld(self, read: Callable[[str, int, int], Any]) -> Any:
+        """Pictures of PocketWorld in memory, by `read(split, size, count)`.
+
+        An output that cannot be written to shows before they are made.
+        """
+        RunFolder(self.folder)
+        return read(self.preset.split, self.preset.image_size, self.preset.num_pictures)
+
+    def indices(self, count: int) -> Batches:
+        """Shuffled batches of indices into data in memory."""
+        preset = self.preset
+        return shuffled_batches(count, preset.batch_size, preset.seed, preset.gradient_accumulation_steps)
+
+    def stream(self, read: Callable[..., tuple], **columns: Any) -> Batches:
+        """Batches of what `read(row, size, image_column, **columns)` makes of the rows of the preset's own source."""
+        preset = self.preset
+        read = partial(read, size=preset.image_size, image_column=preset.image_column, **columns)
+        micro_steps = preset.gradient_accumulation_steps
+        return streamed_batches(preset.source, read, preset.batch_size, preset.seed, preset.split, micro_steps)
+
+    # Models
+
+    def earlier(self, *stages: str) -> Path:
+        """Folder of the model that the first of these stages to have been run left in the same output.
+
+        Where none was, it is what is committed for the last.
+
+        Raises:
+            FileNotFoundError: there is neither.
+        """
+        output, last = self.folder.parent, stages[-1]
+        left = [output / stage / "model" for stage in stages]
+        for folder in (*left, _CHECKPOINTS / self.stages[last].committed):
+            if (folder / "config.json").is_file():
+                return folder
+        raise FileNotFoundError(f"there is no {last} model in {output}: train stage {last} into that output first")
+
+    def new_model(self, kind: type, part: str = "", init: str | Path = "", **options: Any) -> nn.Module:
+        """A model with new weights of the preset's seed, or with those that a run goes on from.
+
+        Args:
+            kind: its class, with the preset's `model` among its presets.
+            part: subfolder where a repository holds it.
+            init: folder to go on from, the model's or its repository's; "" is the preset's.
+            options: in place of the model preset's, for new weights.
+        """
+        torch.manual_seed(self.preset.seed)
+        init = init or self.preset.init
+        if not init:
+            return kind.from_preset(self.preset.model, **options)
+        inside = Path(init) / part
+        return kind.from_pretrained(inside if inside.is_dir() else init)
+
+    def learn(self, objective: Objective, batches: Batches) -> None:
+        """Trains what the objective holds, with attention in the form that trains fastest here.
+
+        Afterwards it is in eval mode, with averaged weights if the preset has an average.
+        """
+        attending = [part for part in objective.parts.values() if hasattr(part, "set_attention_form")]
+        for part in attending:
+            part.set_attention_form("explicit" if self.device.type == "cpu" else "fused")
+        settings = self.preset.settings(save_every=500, log_every=50, preview_every=1000)
+        train(objective, batches, settings, self.folder, self.resume)
+        for part in attending:
+            part.set_attention_form("fused")
+
+    # What is left
+
+    def save(self, *components: Any) -> Path:
+        """Writes models and tokenizers that belong together to `folder`/model, whole or not at all."""
+
+        def write() -> None:
+            with whole_folder(self.folder / "model") as draft:
+                for component in components:
+                    component.save_pretrained(draft)
+
+        on_main_process(write)
+        return self.folder / "model"
+
+    def save_pipeline(self, pipeline: DiffusionPipeline, **embedded: Path) -> Path:
+        """Writes a whole repository to `folder`/model; `embedded` as `save_repository` takes it."""
+        on_main_process(lambda: save_repository(pipeline, self.folder / "model", embedded=embedded))
+        return self.folder / "model"
+
+
+def on_main_process(write: Callable[[], Any]) -> None:
+    """Lets one process write while the others wait."""
+    state = PartialState()
+    if state.is_main_process:
+        write()
+    state.wait_for_everyone()
