@@ -51,6 +51,8 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
         ValueError: for components that do not fit together.
     """
 
+    # The paper's tables were not at hand: guidance is that of diffusers' `DiTPipeline`, and the nano model was measured
+    # with these steps.
     defaults: ClassVar = SamplingDefaults(num_inference_steps=28, guidance_scale=4.0)
     model_cpu_offload_seq = "unet->vae"
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "class_labels", "prompt_embeds", "prompt_attention_mask"]

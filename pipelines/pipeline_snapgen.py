@@ -116,7 +116,8 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         ValueError: for an encoder without tokenizer, or components whose widths do not fit together.
     """
 
-    # The paper samples in 28 steps and does not name its guidance: 4 is that of the teacher in SnapGen++.
+    # The paper samples in 28 steps and does not name its guidance: that of the teacher in SnapGen++
+    # (arXiv 2601.08303) is taken.
     defaults: ClassVar = SamplingDefaults(num_inference_steps=28, guidance_scale=4.0)
     model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->unet->vae"
     _optional_components: ClassVar[list[str]] = [name for pair in ENCODERS.items() for name in pair]
@@ -299,8 +300,7 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
             height: pixels, a multiple of `size_multiple`; None is `default_size` (or what `latents` has).
             width: likewise.
             num_inference_steps: UNet steps, at least 1 (28, 8 or 4 in the paper).
-            guidance_scale: strength of classifier-free guidance, 0 or more; up to 1 is without, in half the time
-                (4.0 is that of the teacher in SnapGen++, arXiv 2601.08303).
+            guidance_scale: strength of classifier-free guidance, 0 or more; up to 1 is without, in half the time.
             num_images_per_prompt: pictures of each prompt.
             generator: source of noise. A list, one for each picture, makes a picture depend on its own seed only; a
                 single one is drawn from picture after picture. Use CPU generators for one result on every device.
