@@ -139,12 +139,12 @@ def test_the_rule_for_noise_levels_is_the_schedulers(shift, steps):
     scheduler.set_timesteps(steps)
     np.testing.assert_allclose([*levels, 0], scheduler.sigmas, atol=1e-6)
     np.testing.assert_allclose(1000 * np.array(levels), scheduler.timesteps, rtol=1e-5)
-    assert len(record["example"]["sigmas"]) == record["example"]["steps"] + 1 == 51
+    assert len(record["example"]["sigmas"]) == record["example"]["steps"] + 1 == 29
 
 
 def test_levels_of_another_kind_get_no_rule_but_an_example():
     record = contract(generator(FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True))).scheduler
-    assert record["formula"] is record["shift"] is None and len(record["example"]["sigmas"]) == 51
+    assert record["formula"] is record["shift"] is None and len(record["example"]["sigmas"]) == 29
 
 
 def test_the_loops_name_what_matters():
