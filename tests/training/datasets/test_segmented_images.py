@@ -17,6 +17,7 @@ def source(tmp_path, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # seconds that an epoch of parquet waits
     rows = {"image": [], "annotation": []}
     for i in range(4):
         mask = np.ones((32, 48), np.uint8)
