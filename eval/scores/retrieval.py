@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...training.datasets.pocketworld.records import Picture, pictures
 from ...training.datasets.pocketworld.truth import describes
-from ..instruments.image_text_encoder import Encoder
+from ..instruments.clip import Encoder
 
 MAX_OF_TAG = {"single_object": 0, "two_object": 3}
 """Captions in a group that name shapes alone: true of so many pictures that a few of them keep all others out."""

@@ -25,10 +25,10 @@ from ....training.recipe_snapgen import CHECKPOINTS
 from ...benchmark import new_row, run_measurements
 from ...exported import RUNTIMES
 from ...figures.pairs import pair_sheet
-from ...instruments.image_text_encoder import ImageTextEncoder
+from ...instruments.clip import ImageTextEncoder
 from ...intervals import bootstrap_interval, wilson_interval
 from ...results import Row
-from ...scores.naming import Pair, PairJudge, count_right, single_colored
+from ...scores.naming import Pair, PairNamer, count_right, single_colored
 from ...scores.retrieval import measure_retrieval, to_pictures, unambiguous_groups, world_records
 from .contenders import LATENT_SIZE
 from .costs import PIXELS, measure_decoding, measure_operations, measure_parameters, measure_steps
@@ -131,7 +131,7 @@ def _share(right: int, count: int) -> dict[str, Any]:
 
 def measure_naming(settings: Settings, output: Path) -> Iterator[Row]:
     """How often clip-nano-judge names the pair that was asked for among all fifty; draws the sheet of pairs."""
-    judge = PairJudge(ImageTextEncoder.from_folder(settings.checkpoints / "clip-nano-judge"))
+    judge = PairNamer(ImageTextEncoder.from_folder(settings.checkpoints / "clip-nano-judge"))
     pipeline = load_nano(settings)
     world = world_records("test", settings.world_size)
     records, shown = zip(*single_colored(world, settings.true_pictures), strict=True)

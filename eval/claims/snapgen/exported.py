@@ -7,10 +7,10 @@ from typing import Protocol
 from ....pipelines.pipeline_snapgen import SnapGenPipeline
 from ....training.datasets.pocketworld.scene import SEEN_PAIRS
 from ...exported import ExportedTask, Score, measure_bundles
-from ...instruments.image_text_encoder import ImageTextEncoder
+from ...instruments.clip import ImageTextEncoder
 from ...intervals import wilson_interval
 from ...results import Row
-from ...scores.naming import PairJudge, count_right
+from ...scores.naming import PairNamer, count_right
 from .drawing import NANO, draw_pairs
 
 
@@ -30,7 +30,7 @@ class ExportSettings(Protocol):
 
 def measure_exported(settings: ExportSettings, output: Path) -> Iterator[Row]:
     """How often the judge names what bundles draw, and the bytes of their networks."""
-    judge = PairJudge(ImageTextEncoder.from_folder(settings.checkpoints / "clip-nano-judge"))
+    judge = PairNamer(ImageTextEncoder.from_folder(settings.checkpoints / "clip-nano-judge"))
     task = ExportedTask(
         "seen-pairs", NANO,
         "the nano model draws the colour and shape asked for, as the judge names them among all fifty, pairs seen in "
@@ -40,7 +40,7 @@ def measure_exported(settings: ExportSettings, output: Path) -> Iterator[Row]:
     return measure_bundles("snapgen", [task], settings.checkpoints, settings.back_ends)
 
 
-def named_right(judge: PairJudge, pipeline: SnapGenPipeline, count: int) -> Score:
+def named_right(judge: PairNamer, pipeline: SnapGenPipeline, count: int) -> Score:
     """Share of pictures that are named as asked, `count` of each seen pair."""
     drawn = draw_pairs(pipeline, SEEN_PAIRS, count)
     right, pictures = count_right(judge.name(drawn.flatten(0, 1)), list(SEEN_PAIRS) * count)
