@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,7 +68,7 @@ class Measurement:
     def median_seconds(self) -> float:
         return median(self.seconds)
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the median; None for a single call."""
         return _interval(self.seconds)
