@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?= --durations=10
+TEST_PROCESSES ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ TEST_EXTRAS := [all,test]
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test browser lint clean
 
 help:
 	@echo "make demo    draw eight prompts with the trained nano model into outputs/demo"
@@ -17,7 +18,7 @@ help:
 	@echo "make lint    check style and the direction of imports"
 	@echo "make clean   remove .venv and what builds and tests left behind; outputs/ stays"
 	@echo
-	@echo "PYTHON=python3.12 chooses the interpreter, PIP_ARGS and PYTEST_ARGS are passed on."
+	@echo "PYTHON=python3.12 chooses the interpreter, PIP_ARGS and PYTEST_ARGS are passed on; TEST_PROCESSES=1 tests in turn."
 
 demo: $(VENV)/.installed-core
 	@echo "Drawing eight prompts with SnapGen's nano model, trained in this repository, on your machine:"
@@ -32,8 +33,23 @@ demo: $(VENV)/.installed-core
 		--prompt "three orange cubes"
 	@du -sh outputs/demo | sed 's/^/Disk: /'
 
-test: $(VENV)/.installed-test
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+# A process a core, each with one thread; a file's tests stay together, for they share what is dear to make. The last
+# lines say which tests were left out, why, and how to have them.
+test: $(VENV)/.installed-test browser
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile \
+		$(PYTEST_ARGS)
+
+# For the tests of pages: a Chromium that is here, else Playwright's own, else Debian's where root may install it.
+browser: $(VENV)/.installed-test
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+		timeout 600 $(BIN)/playwright install chromium >/dev/null 2>&1 && exit 0; \
+		echo "Playwright's Chromium cannot be fetched."; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing Debian's Chromium"; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null && exit 0; \
+		fi; \
+		echo "There is no browser: the tests of pages will be left out."
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

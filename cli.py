@@ -28,6 +28,13 @@ _ClickError = typer.BadParameter.__mro__[2]  # click's own base class of errors;
 
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="Short name of the method; `pocket list` shows them.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the result; made if need be.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH_OR_ID", help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out."
+    ),
+]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,13 +100,7 @@ def generate(
         Path | None, typer.Option(help="A text file with one prompt a line, instead of or besides --prompt.")
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What pictures should not show; not for ascan.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH_OR_ID",
-            help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out.",
-        ),
-    ] = None,
+    model: Model = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps: more is slower and finer.")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How strictly to follow the prompt; 1 switches guidance off.")
@@ -116,7 +117,7 @@ def generate(
             help="Run an exported bundle, named by --model; without it SLUG-nano is exported first, to outputs/.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make pictures from text, or by class, with a trained model.
 
@@ -132,18 +133,14 @@ def generate(
     _check_known("method", slug, METHODS)
     prompts = tuple(_read_prompts(prompt or [], prompts_file))
     output = output or Path("outputs") / f"generate-{slug}"
-    from .pipelines.library_chatter import quiet, silence_libraries
     from .pipelines.result_folder import result_folder
 
     with result_folder(output, overwrite) as folder, _Progress(f"{slug}: loading", len(prompts)) as progress:
-        with quiet():
-            from .pipelines.generation import ImageRequest, generate_into
-
-        silence_libraries()
-        request = ImageRequest(prompts, negative_prompt, steps, guidance, num_images, height, width, seed)
+        generation = _quietly_imported(".pipelines.generation")
+        request = generation.ImageRequest(prompts, negative_prompt, steps, guidance, num_images, height, width, seed)
         progress.say(f"{slug}: drawing")
-        pictures = generate_into(folder, slug, request, model, progress.advance, runtime)
-    count = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"
+        made = len(generation.generate_into(folder, slug, request, model, progress.advance, runtime).seeds)
+    count = f"{made} picture{'s' if made > 1 else ''}"
     print(f"Made {count} in {progress.seconds:.1f} s, loading included: look at {output / 'sheet.png'}")
 
 
@@ -272,7 +269,7 @@ def push(
     private: Annotated[
         bool, typer.Option("--private", help="Make new repositories private; needs --no-space.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Publish a method on the Hugging Face Hub: weights, card, contract, results and samples, and its Space.
 
@@ -300,15 +297,9 @@ def export(
     slug: Slug,
     to: Annotated[str, typer.Option(metavar="BACK_END", help="onnx, executorch or coreml.")],
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH_OR_ID",
-            help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out.",
-        ),
-    ] = None,
+    model: Model = None,
     output: Output = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn a trained model into files that an app runs without PyTorch.
 
@@ -325,15 +316,8 @@ def export(
     from .pipelines.export.back_ends import back_end_module
 
     back_end_module(to, precision)
-    from .pipelines.library_chatter import quiet
-
     with _Progress(f"{slug}: loading", 1) as progress:
-        with quiet():  # torchao, which executorch brings, talks while it is imported
-            from .pipelines.export.export_bundle import export_pipeline
-            from .pipelines.library_chatter import silence_libraries
-
-        silence_libraries()
-        bundle = export_pipeline(
+        bundle = _quietly_imported(".pipelines.export.export_bundle").export_pipeline(
             slug, model, to, precision, output, overwrite, lambda step: progress.say(f"{slug}: {step}")
         )
     print(f"Exported in {progress.seconds:.0f} s ({_megabytes(bundle)}): {bundle / 'README.md'} says how to call it")
@@ -345,13 +329,7 @@ def demo(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Where to listen; the first free one from 7860 if left out.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH_OR_ID",
-            help="Weights: a folder, a name from `pocket list` or a Hub id; SLUG-nano if left out.",
-        ),
-    ] = None,
+    model: Model = None,
     share: Annotated[bool, typer.Option("--share", help="Also open a public link through gradio's servers.")] = False,
 ) -> None:
     """Open a page in the browser where you can try a method.
@@ -450,6 +428,16 @@ def _read_settings(settings: list[str]) -> dict[str, str]:
         if "=" not in setting or not setting.split("=", 1)[0].isidentifier():
             raise ValueError(f"--set {setting!r} is no setting: write NAME=VALUE, such as --set steps=2000.")
     return dict(setting.split("=", 1) for setting in settings)
+
+
+def _quietly_imported(module: str) -> ModuleType:
+    """A module of this package whose imports bring libraries that talk, such as torchao, and the same ones hushed."""
+    from .pipelines.library_chatter import quiet, silence_libraries
+
+    with quiet():
+        imported = import_module(module, __package__)
+    silence_libraries()
+    return imported
 
 
 def _recipe(slug: str) -> ModuleType:

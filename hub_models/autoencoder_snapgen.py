@@ -93,14 +93,14 @@ class AutoencoderSnapGen(ModelMixin, ConfigMixin, PresetMixin):
     Args:
         in_channels: channels of the pictures that are encoded.
         out_channels: channels of the pictures that are decoded.
-        latent_channels: channels of the latents (fact sheet, open point 13).
+        latent_channels: channels of the latents; 16 are Stable Diffusion 3's, whose encoder is kept.
         encoder_channels: width of each encoder stage, from the picture downwards.
         encoder_layers_per_block: residual blocks in each encoder stage.
         encoder_mid_attention: self-attention in the middle of the encoder.
-        decoder_channels: width of each decoder stage, from the latents upwards (open point 18). Of the widths that
-            make 1.38 M parameters, these are narrowest where the picture is large: 83 times fewer operations than
-            Stable Diffusion 3's decoder at 1024 pixels a side, and faster than `AutoencoderTiny`. The fact sheet's
-            fit A, (256, 256, 128, 64), has 34 times fewer and is slower than that.
+        decoder_channels: width of each decoder stage, from the latents upwards. Of the widths that make the paper's
+            1.38 M parameters, these are narrowest where the picture is large: 83 times fewer operations than
+            Stable Diffusion 3's decoder at 1024 pixels a side, and faster than `AutoencoderTiny`. With as many
+            parameters, (256, 256, 128, 64) has 34 times fewer and is slower than that.
         decoder_layers_per_stage: residual blocks in each decoder stage.
         decoder_expansion: widening inside each decoder block, of its output channels.
         patch_size: 1 works on pixels; 2 folds 2x2 pixels into channels before the encoder and unfolds them

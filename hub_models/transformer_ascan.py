@@ -1,7 +1,10 @@
 """AsCAN's backbone: convolutions early, vanilla attention late, for classification and dense prediction.
 
-AsCAN (arXiv 2411.04967). The paper's tables are not at hand: strings and widths are reconstructed, so that they meet
-the remembered budgets (section 2.4 of the fact sheet). Rows in the argument list below are those of its section 6.
+AsCAN (arXiv 2411.04967), reconstructed. Its table of sizes is not at hand: strings and widths were chosen so that
+`large` meets the 173 M parameters and 30.7 GMACs of its text, and `tiny` and `base` meet remembered numbers. Blocks
+are those of CoAtNet (arXiv 2106.04803): pre-norm MBConv, and attention followed by a feed-forward layer. The paper
+has FusedMBConv, and attention and feed-forward layer side by side behind one norm; the committed weights were trained
+without the latter.
 """
 
 from dataclasses import dataclass
@@ -43,27 +46,27 @@ class AsCANOutput(BaseOutput):
 class AsCANModel(ModelMixin, ConfigMixin, PresetMixin):
     """Hybrid backbone whose stages are strings of C (MBConv) and T (attention) blocks, with heads.
 
-    Every stage but those of stride 1 halves the resolution in its first block (row 7). CoAtNet, and symmetric or
+    Every stage but those of stride 1 halves the resolution in its first block. CoAtNet, and symmetric or
     inverted designs, are other strings of the same grammar.
 
     Args:
-        stages: a string for each stage, from the highest resolution to the lowest (row 1).
-        widths: channels of each stage (row 2).
+        stages: a string for each stage, from the highest resolution to the lowest; C before T, and more T the lower.
+        widths: channels of each stage.
         stem_width: channels of the two convolutions in front.
         strides: of the stem and of each stage.
         in_channels: of the pictures.
         image_size: side in pixels that the position tables are made for; others are interpolated.
-        conv_block: C blocks, "mbconv" or "fused_mbconv" (row 3).
-        fused_stages: stages whose C blocks are fused all the same (row 4).
+        conv_block: C blocks, "mbconv", as in CoAtNet, or "fused_mbconv", as in the paper.
+        fused_stages: stages whose C blocks are fused all the same.
         expansion: widening inside C blocks, of their output.
         se_ratio: width of squeeze-excitation over the block's output.
         conv_norm: "batch" or "group", of stem, C blocks and dense head.
-        rel_pos_bias: relative position bias in T blocks (row 5).
-        head_dim: channels of an attention head (row 6).
-        ffn_ratio: hidden width of the feed-forward layers (row 6).
-        drop_path: stochastic depth of the last block; earlier blocks have proportionally less (row 17).
+        rel_pos_bias: relative position bias in T blocks, as in the paper.
+        head_dim: channels of an attention head; 32 is MaxViT's (arXiv 2204.01697).
+        ffn_ratio: hidden width of the feed-forward layers over their input.
+        drop_path: stochastic depth of the last block; earlier blocks have proportionally less.
         num_classes: of the classifier; None for a backbone without one.
-        dense_outputs: name -> channels that a UPerNet-style head predicts at the first map's resolution (row 19);
+        dense_outputs: name -> channels that a UPerNet-style head predicts at the first map's resolution;
             None for no such head.
         dense_width: channels inside that head.
         dense_separable: its 3x3 convolutions are separable.

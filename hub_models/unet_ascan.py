@@ -1,7 +1,9 @@
 """AsCAN's generator: a UNet of C and T blocks, its way up the reflection of its way down.
 
-AsCAN (arXiv 2411.04967). Reconstructed, as the backbone in `transformer_ascan`; rows below are those of section 6 of
-the fact sheet.
+AsCAN (arXiv 2411.04967), reconstructed with the blocks of the backbone in `transformer_ascan`, which says how they
+differ from the paper's. Further differences: skips are concatenated, where the paper adds them; a class is an
+embedding beside the time's, where the paper attends to it; text is attended to after the picture, where the paper
+attends to both at once; there are no middle blocks, no rotary embedding and no norm of queries and keys.
 """
 
 from dataclasses import dataclass
@@ -44,14 +46,14 @@ class AsCANUNet2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, PresetMixin):
 
     Args:
         sample_size: side of the latents it is meant for.
-        in_channels: latent channels (row 11).
+        in_channels: latent channels; 4 as of Stable Diffusion XL's autoencoder.
         out_channels: channels of the prediction.
-        down_stages: strings of C and T, from the highest resolution to the lowest; the way up reflects them (row 10).
-        widths: channels of each stage (row 13).
-        expansion, se_ratio, conv_norm: of C blocks (row 8).
-        head_dim, ffn_ratio: of T blocks; they have no position bias, C blocks carry the position (row 5).
+        down_stages: strings of C and T, from the highest resolution to the lowest; the way up reflects them.
+        widths: channels of each stage.
+        expansion, se_ratio, conv_norm: of C blocks; batch norm's statistics would harm denoising.
+        head_dim, ffn_ratio: of T blocks; they have no position bias, C blocks carry the position.
         num_classes: class labels, to which a last one is added that means no class; None for a model without.
-        cross_attention_dim: width of the text that T blocks attend to, queries from the picture (row 9); None for none.
+        cross_attention_dim: width of the text that T blocks attend to, queries from the picture; None for none.
         emb_dim: width of the embedding of time and class.
 
     Raises:

@@ -1,7 +1,8 @@
 """SnapGen's denoising UNet (arXiv 2412.09619): SDXL's layout made thin, short, separable and multi-query.
 
-The paper leaves points open; each is a config field with the reading that reproduces the published parameter counts
-(section 6 of the fact sheet; row numbers in the argument list below).
+Points that the paper leaves open are config fields. Together their defaults meet its parameter counts, 379 M for text
+and 372 M for ImageNet; where a count does not tell, they follow DreamLite (diffusers' `DreamLiteUNetModel`), a public
+network of the same layout.
 """
 
 from collections.abc import Iterator
@@ -103,33 +104,34 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
 
     Args:
         sample_size: side of the latents it is meant for.
-        in_channels: latent channels (row 13: 16, Stable Diffusion 3's; 4 for the ImageNet count).
+        in_channels: latent channels: 16, Stable Diffusion 3's, whose velocity it can learn; 4 for the ImageNet count.
         out_channels: channels of the velocity.
         block_out_channels: channels of each stage; their number is the number of stages.
         layers_per_block: layers of a stage on the way down; one more on the way up.
         transformer_layers_per_block: depth of the transformers of each stage.
-        mid_transformer_depth: depth of the transformer between the two middle residual blocks (row 2);
-            0 leaves it out, 4 is DreamLite's.
+        mid_transformer_depth: depth of the transformer between the two middle residual blocks: 2 meets the counts,
+            4 is DreamLite's, 0 leaves it out.
         attention_head_dim: channels of an attention head.
-        num_kv_heads: key-value heads of self- and cross-attention (row 10).
-        cross_attention_dim: width of the text (row 12: 2304 is Gemma-2-2b's; 768, CLIP-L's, on ImageNet).
+        num_kv_heads: key-value heads of self- and cross-attention; one in both saves the paper's share of parameters.
+        cross_attention_dim: width of the text: 2304 is Gemma-2-2b's; 768, CLIP-L's, on ImageNet.
         ff_mult: hidden width of the feed-forward layers over their input.
-        rope: where 2-D rotary embedding acts (row 8): "self_attention", "none", or "all" for the queries of
-            cross-attention as well.
-        cross_attn_qk_norm: RMS norm of queries and keys in cross-attention (row 9).
-        skip_unused_norm: no `norm1` in blocks without self-attention (row 11); False is DreamLite's behaviour.
-        expansion_mode: meaning of "expansion 2" (row 1): "per_conv", "block_out" (DreamLite) or "block_in".
+        rope: where 2-D rotary embedding acts: "self_attention", "none", or "all" for the queries of cross-attention
+            as well, although text has no place in the picture to relate them to.
+        cross_attn_qk_norm: RMS norm of queries and keys in cross-attention, as DreamLite.
+        skip_unused_norm: no `norm1` in blocks without self-attention; False is what DreamLite's weights expect.
+        expansion_mode: meaning of "expansion 2": "per_conv", which meets the counts, "block_out" (DreamLite) or
+            "block_in".
         conv_expansion: the expansion ratio itself.
-        pw_bias: bias of pointwise convolutions (row 7).
-        first_stage: which first-stage layers are a transformer instead of a residual block (row 3): all on the way
+        pw_bias: bias of pointwise convolutions; DreamLite has none.
+        first_stage: which first-stage layers are a transformer instead of a residual block: all on the way
             down ("down_all"), the last on the way down ("down_last"; the others stay plain residual blocks), all
             of both ways ("all_five"), or none, with transformers after the residual blocks on the way down
-            ("dreamlite").
-        last_up_attention: transformers in the last stage on the way up (row 6). "all_five" has them by definition.
-        sampler_conv: samplers (row 4): "full3x3", "separable", or "no_up_conv" (nearest alone on the way up).
-        temb_dim: width of the time embedding (row 5).
-        pooled_text_cond: add a projection of a pooled text embedding to the time embedding (row 16).
-        pooled_text_dim: width of that pooled embedding (CLIP-L and CLIP-G together).
+            ("dreamlite"). The first three meet the counts.
+        last_up_attention: transformers in the last stage on the way up; DreamLite has none, "all_five" has them by
+            definition.
+        sampler_conv: samplers: "full3x3", which meets the counts, "separable", or "no_up_conv" (nearest alone on the
+            way up).
+        temb_dim: width of the time embedding; 1024 meets the counts.
         norm_num_groups: groups of every group norm.
 
     Raises:
@@ -185,8 +187,6 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
         last_up_attention: bool = False,
         sampler_conv: SamplerConv = "full3x3",
         temb_dim: int = 1024,
-        pooled_text_cond: bool = False,
-        pooled_text_dim: int = 2048,
         norm_num_groups: int = 32,
     ) -> None:
         super().__init__()
@@ -195,7 +195,6 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
         self.gradient_checkpointing = False
         self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], temb_dim)
-        self.pooled_embedding = TimestepEmbedding(pooled_text_dim, temb_dim) if pooled_text_cond else None
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.down_stages = nn.ModuleList(self._down_stage(i) for i in range(len(widths)))
         self.mid_layers = nn.ModuleList(self._mid_layers())
@@ -224,7 +223,6 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
         timestep: Shaped[Tensor, " batch"] | Shaped[Tensor, ""] | float,
         encoder_hidden_states: Float[Tensor, "batch tokens text"],
         encoder_attention_mask: Shaped[Tensor, "batch tokens"] | None = None,
-        pooled_projections: Float[Tensor, "batch pooled"] | None = None,
         return_dict: bool = True,
     ) -> SnapGenUNet2DConditionOutput | tuple[Tensor]:
         """Predicts the velocity at noisy latents.
@@ -234,15 +232,14 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
             timestep: noise level times 1000, 0 (clean) to 1000 (noise), one for all or one each.
             encoder_hidden_states: text embeddings.
             encoder_attention_mask: True or 1 where a text token counts; None counts all.
-            pooled_projections: pooled text embedding, only with `pooled_text_cond`.
             return_dict: return a `SnapGenUNet2DConditionOutput`, not a tuple.
 
         Raises:
             ValueError: for shapes that the model cannot take.
         """
-        self._check_inputs(sample, timestep, encoder_hidden_states, encoder_attention_mask, pooled_projections)
+        self._check_inputs(sample, timestep, encoder_hidden_states, encoder_attention_mask)
         bias = None if encoder_attention_mask is None else attention_bias(encoder_attention_mask, sample.dtype)
-        temb = self._time_embedding(sample, timestep, pooled_projections)
+        temb = self._time_embedding(sample, timestep)
         condition = (temb, encoder_hidden_states, bias)
         x = self.conv_in(sample)
         skips = [x]
@@ -268,10 +265,9 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
             return self._gradient_checkpointing_func(layer, x, *condition)
         return layer(x, *condition)
 
-    def _time_embedding(self, sample: Tensor, timestep: Tensor | float, pooled: Tensor | None) -> Tensor:
+    def _time_embedding(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
-        temb = self.time_embedding(self.time_proj(timestep).to(sample.dtype))
-        return temb if pooled is None else temb + self.pooled_embedding(pooled)
+        return self.time_embedding(self.time_proj(timestep).to(sample.dtype))
 
     def _down_stage(self, index: int) -> SnapGenStage:
         config = self.config
@@ -364,9 +360,7 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
         if config.first_stage == "all_five" and not config.last_up_attention:
             raise ValueError("first_stage='all_five' puts attention in the last up block: set last_up_attention=True.")
 
-    def _check_inputs(
-        self, sample: Tensor, timestep: Tensor | float, text: Tensor, mask: Tensor | None, pooled: Tensor | None
-    ) -> None:
+    def _check_inputs(self, sample: Tensor, timestep: Tensor | float, text: Tensor, mask: Tensor | None) -> None:
         config, batch = self.config, sample.shape[0]
         self._check_sample(sample)
         if isinstance(timestep, Tensor) and timestep.ndim and tuple(timestep.shape) not in ((1,), (batch,)):
@@ -378,9 +372,6 @@ class SnapGenUNet2DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Pre
             )
         if mask is not None and mask.shape != text.shape[:2]:
             raise ValueError(f"encoder_attention_mask must be {list(text.shape[:2])}, not {list(mask.shape)}.")
-        if config.pooled_text_cond != (pooled is not None):
-            needs = "is needed" if config.pooled_text_cond else "cannot be used"
-            raise ValueError(f"pooled_projections {needs}: this model has pooled_text_cond={config.pooled_text_cond}.")
 
     def _check_sample(self, sample: Tensor) -> None:
         channels, factor = self.config.in_channels, 2 ** (len(self.config.block_out_channels) - 1)

@@ -1,6 +1,7 @@
 """What a card may say: numbers of the result files, of the weights themselves, and of the training record."""
 
 import hashlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from safetensors import SafetensorError, safe_open
 from .. import __version__
 from ..pipelines import METHODS
 from ..pipelines.files import read_json, sha256
+from ..pipelines.loading import stored_task
+from .configs import model_configs, recipe_configs, weight_configs
 from .result_table import result_table, verdict
 from .template import CardTemplate, Sources, slug_of
 
@@ -25,6 +28,8 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
       size; `results.hardware`, `results.dates`
     - `weights.parameters`, `weights.bytes`, `weights.<component>[.<module>...].parameters`, `weights.name`,
       `weights.repository`, `weights.sha256`
+    - `config.<component>.<field>` of these weights, `model.<class>.<preset>.<field>` of a model of the method,
+      `recipe.<stage>.<preset>.<field>` of its training
     - `training.table`, `training.commands`: from `training/<name>.json`
     - `embedded.<component>.source`: the frozen encoder that the weights contain
     - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`
@@ -50,6 +55,9 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         "results": _tables(own, template.method.results)
         | {"hardware": _distinct(own, "hardware"), "dates": _distinct(own, "date")},
         "weights": count_weights(weights) | {"name": name, "repository": repository, "sha256": digest},
+        "config": weight_configs(weights),
+        "model": model_configs(slug),
+        "recipe": recipe_configs(slug),
         "package": {"version": __version__},
         "samples": dict(template.method.samples or {}),
         "paper": {"arxiv": template.method.paper},
@@ -95,7 +103,7 @@ def count_weights(folder: Path) -> dict[str, Any]:
             node["bytes"] = node.get("bytes", 0) + path.stat().st_size
         try:
             with safe_open(path, framework="numpy") as tensors:
-                sizes = {key: _product(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+                sizes = {key: prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path} is truncated or no safetensors file: {error}.") from None
         for key, size in sizes.items():
@@ -159,13 +167,8 @@ def read_training(path: Path, digest: str) -> dict[str, str]:
 
 def _pipeline_of(slug: str, weights: Path) -> dict[str, str]:
     """Class and task of the pipeline that a repository names; the method's first where it names none."""
-    tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
-    named = (
-        read_json(weights / "model_index.json").get("_class_name") if (weights / "model_index.json").is_file() else None
-    )
-    name = named[-1] if isinstance(named, list) else named
-    name = name if name in tasks else next(iter(tasks))
-    return {"name": name, "task": tasks[name]}
+    task = stored_task(slug, str(weights))
+    return {"name": METHODS[slug][task].split(":")[1], "task": task}
 
 
 def _tables(rows: list[dict[str, Any]], main: tuple[str, ...]) -> dict[str, str]:
@@ -179,13 +182,6 @@ def _nodes(tree: dict[str, Any], path: tuple[str, ...]) -> list[dict[str, Any]]:
     for part in path:
         nodes.append(nodes[-1].setdefault(part, {}))
     return nodes
-
-
-def _product(shape: list[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
 
 
 def _distinct(rows: list[dict[str, Any]], key: str) -> str:

@@ -16,6 +16,7 @@ _NO_PROSE = re.compile(
     r"|\]\([^)\s]*\)"  # targets of links and pictures
     r"|https?://\S+"
     r"|arXiv[: ]\d{4}\.\d{4,5}"
+    r"|\b(?:[Tt]able|[Ff]igure|[Ss]ection) \d+(?:\.\d+)*"  # of a paper
     r"|\{\{.*?\}\}"
     r"|^[ ]*\d+\.[ ]",  # numbered lists
     re.MULTILINE | re.DOTALL,
@@ -96,7 +97,7 @@ def refuse_bare_numbers(text: str, where: str, first_line: int = 1) -> None:
     """Refuses a text whose prose states a number by itself, outside code, links and placeholders.
 
     Nothing stands behind such a number, so it goes stale without anyone seeing it. Names such as `SD3`, code spans,
-    arXiv numbers and the numbers of lists are no such numbers.
+    arXiv numbers, those of a paper's tables and the numbers of lists are no such numbers.
 
     Raises:
         ValueError: naming the first one and its line.

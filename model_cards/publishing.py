@@ -20,10 +20,10 @@ from ..pipelines.files import write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
-from .render import CARD, cards_of, render_card, result_row
-from .samples import FOLDER, draw_samples, sample_plan, stale_samples
+from .render import CARD, cards_of, render_card, result_rows
+from .samples import FOLDER, renew_samples
 from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, slug_of, split_card
-from .validate import check_model_card, check_space_card
+from .validate import check_model_card, check_space_card, refuse_faults
 from .wheel import NAME, build_wheel
 
 _HTTPError = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub is built on; also "no connection"
@@ -193,21 +193,19 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
     shutil.copytree(weights, folder, ignore=shutil.ignore_patterns(CARD, ".*", "__pycache__"))
     (folder / CARD).write_text(text, encoding="utf-8")
     template = read_template(sources.template(name))
-    plan = sample_plan(template)
-    if plan is not None and stale_samples(plan, weights, folder / FOLDER):
-        draw_samples(slug, plan, weights, folder / FOLDER)
+    renew_samples(template, slug, weights, folder / FOLDER)
     write_json(folder / "export" / CONTRACT, contract_of(slug, load_pipeline(slug, str(weights))).to_record())
     for path in sorted(sources.results.glob(f"{slug}*")):
         _copy(path, folder / "eval" / path.name)
     facts = gather_facts(template, name, weights, repo, sources)
-    rows = [result_row(row, facts, template) for row in template.method.results]
+    rows = result_rows(template, facts)
     if rows:
         (folder / ".eval_results").mkdir()
         yaml = eval_results_yaml(template.method.dataset, rows)
         (folder / ".eval_results" / f"{slug}.yaml").write_text(yaml, encoding="utf-8")
     _write_license(folder)
     check_repository(folder, digests=True)
-    _refuse_faults(check_model_card(text, f"{repo}/{CARD}", folder))
+    refuse_faults(check_model_card(text, f"{repo}/{CARD}", folder))
 
 
 def assemble_space(slug: str, repo: str, folder: Path, models: list[str] | None = None) -> None:
@@ -323,7 +321,7 @@ def _write_space_card(folder: Path, repo: str, models: list[str] | None = None) 
     front, body = split_card(read_text(path), str(path))
     models = models or [model.replace("OWNER/NAME", repo) for model in front["models"]]
     path.write_text(join_card({**front, "models": models}, body.replace("OWNER/NAME", repo)), encoding="utf-8")
-    _refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
+    refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
 
 
 def _write_license(folder: Path) -> None:
@@ -346,8 +344,3 @@ def _refuse_odd_names(folder: Path) -> None:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or ".." in name or "\\" in name or not name.isprintable():
             raise ValueError(f"{name!r} must not be uploaded: no links, and no '..', '\\' or control letters in names.")
-
-
-def _refuse_faults(faults: list[str]) -> None:
-    if faults:
-        raise ValueError(" ".join(faults))

@@ -8,9 +8,9 @@ from ..pipelines.files import write_text
 from .facts import Facts, gather_facts
 from .model_index import model_index
 from .placeholders import fill, refuse_bare_numbers
-from .samples import FOLDER, draw_samples, sample_plan, stale_samples
+from .samples import FOLDER, renew_samples, sample_plan
 from .template import PACKAGE_SOURCES, CardTemplate, Sources, join_card, read_template, slug_of
-from .validate import check_model_card
+from .validate import check_model_card, refuse_faults
 
 CARD = "README.md"
 
@@ -53,12 +53,8 @@ def write_card(name: str, output: Path, sources: Sources = PACKAGE_SOURCES) -> N
     text = render_card(name, sources=sources)
     if output.is_dir():
         raise IsADirectoryError(f"output {str(output)!r} is a folder: name the card's file, such as {output / CARD}.")
-    plan = sample_plan(template)
-    if plan is not None and stale_samples(plan, weights, output.parent / FOLDER):
-        draw_samples(slug_of(name), plan, weights, output.parent / FOLDER)
-    faults = check_model_card(text, str(output), output.parent, method=template.method.paper is not None)
-    if faults:
-        raise ValueError(" ".join(faults))
+    renew_samples(template, slug_of(name), weights, output.parent / FOLDER)
+    refuse_faults(check_model_card(text, str(output), output.parent, method=template.method.paper is not None))
     write_text(output, text)
 
 
@@ -86,18 +82,18 @@ def _front(template: CardTemplate, name: str, facts: Facts) -> dict[str, Any]:
         outputs = [{"output": {"url": f"{FOLDER}/{file}"}} for file in plan.files]
         front["widget"] = [entry | output for entry, output in zip(front["widget"], outputs, strict=True)]
     if template.method.results:
-        rows = [result_row(row, facts, template) for row in template.method.results]
+        rows = result_rows(template, facts)
         front["model-index"] = model_index(name, front["pipeline_tag"], template.method.dataset, rows)
     return front
 
 
-def result_row(row: str, facts: Facts, template: CardTemplate) -> dict[str, Any]:
-    """A result row by its id.
+def result_rows(template: CardTemplate, facts: Facts) -> list[dict[str, Any]]:
+    """The result rows that a template names.
 
     Raises:
-        ValueError: when nobody measured it.
+        ValueError: when nobody measured one.
     """
-    found = facts.get(row)
-    if not isinstance(found, dict) or "measured" not in found:
-        raise ValueError(f"{template.path} names the result {row!r}, which nobody measured.")
-    return found
+    for row in template.method.results:
+        if not isinstance(facts.get(row), dict) or "measured" not in facts[row]:
+            raise ValueError(f"{template.path} names the result {row!r}, which nobody measured.")
+    return [facts[row] for row in template.method.results]

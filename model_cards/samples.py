@@ -81,6 +81,13 @@ def stale_samples(plan: SamplePlan, weights: Path, folder: Path) -> str | None:
     return f"{folder / missing} is missing" if missing else None
 
 
+def renew_samples(template: CardTemplate, slug: str, weights: Path, folder: Path) -> None:
+    """Draws the pictures that a template wants, unless they are there and fresh; raises as `draw_samples`."""
+    plan = sample_plan(template)
+    if plan is not None and stale_samples(plan, weights, folder):
+        draw_samples(slug, plan, weights, folder)
+
+
 def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> None:
     """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, and a record.
 
@@ -92,7 +99,7 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         OSError: when the weights cannot be read or the pictures not be written.
     """
     from ..pipelines.contact_sheet import contact_sheet
-    from ..pipelines.generation import ImageRequest, generate_images
+    from ..pipelines.generation import ImageRequest, generate
     from ..pipelines.loading import load_pipeline
 
     with result_folder(folder, overwrite=True) as draft:
@@ -106,9 +113,8 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         if plan.recognizes:
             images, captions = zip(*recognize(pipeline, **plan.arguments), strict=True)
         else:
-            pictures = list(generate_images(pipeline, ImageRequest(plan.prompts, **plan.arguments)))
-            images, captions = [picture.image for picture in pictures], plan.prompts
-            inputs["seeds"] = [picture.seed for picture in pictures]
+            made = generate(pipeline, ImageRequest(plan.prompts, **plan.arguments))
+            images, captions, inputs["seeds"] = made.output.images, made.prompts, list(made.seeds)
         for image, name in zip(images, plan.files, strict=True):
             image.save(draft / name)
         contact_sheet(images, captions, cell=256 if plan.recognizes else 128).save(draft / SHEET)

@@ -95,6 +95,12 @@ def check_space_card(text: str, where: str, files: Path | None = None) -> list[s
     return [f"{where}: {fault}." for fault in faults]
 
 
+def refuse_faults(faults: list[str]) -> None:
+    """Raises a ValueError that says all faults, if there are any."""
+    if faults:
+        raise ValueError(" ".join(faults))
+
+
 def _keys(front: Mapping[str, Any], known: set[str], needed: tuple[str, ...]) -> list[str]:
     faults = [f"{key} is missing from the front matter" for key in needed if front.get(key) in (None, "", [])]
     return faults + [f"{key!r} is no key that the Hub knows" for key in front if key not in known]

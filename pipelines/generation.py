@@ -1,8 +1,6 @@
-"""`pocket generate`: texts or classes in, a folder of pictures with a captioned sheet and a record out."""
+"""`pocket generate`: a request in, what the pipeline made of it out, in a folder with a record."""
 
-import inspect
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -10,11 +8,10 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from PIL import Image
 
-from .contact_sheet import contact_sheet
 from .export.runtime import load_bundle, own_bundle
 from .loading import load_pipeline
+from .outputs import Output
 from .result_folder import write_record
 
 
@@ -42,64 +39,56 @@ class ImageRequest:
     width: int | None = None
     seed: int = 0
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What it asks for beside prompts and seeds, without fields that are None."""
+        given = {name: value for name, value in asdict(self).items() if name not in ("prompts", "seed")}
+        return {name: value for name, value in given.items() if value is not None}
+
 
 @dataclass(frozen=True)
-class Picture:
-    """One result: the picture with the text and the seed that make it again."""
+class Generated:
+    """What was made of a request.
 
-    image: Image.Image
-    prompt: str
-    seed: int
+    Attributes:
+        output: every sample, prompt after prompt.
+        prompts: what was asked for, one a sample.
+        seeds: with which each sample alone is made again.
+    """
+
+    output: Output
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
 
 
-def generate_images(
+def generate(
     pipeline: DiffusionPipeline, request: ImageRequest, progress: Callable[[float], Any] = lambda fraction: None
-) -> Iterator[Picture]:
+) -> Generated:
     """Draws the request, one text or class after the other.
 
     Args:
-        pipeline: any text-to-image pipeline with the arguments that `ImageRequest` names, or a class-to-image one with
-            those of diffusers' DiT and `num_images_per_class`.
+        pipeline: one of this package; its `prompt_arguments` say how a prompt becomes a call, or that none does.
         request: what to draw.
         progress: called after each step with the part of a prompt's work that the step was, in (0, 1].
 
     Raises:
-        ValueError: for a pipeline that makes no pictures, or from its own checks of its inputs.
+        ValueError: for a request that the pipeline refuses, or from its own checks of its inputs.
     """
 
     def on_step_end(pipe: DiffusionPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         progress(1 / pipe.num_timesteps)
         return tensors
 
-    count = request.num_images_per_prompt
-    what, given = _arguments(pipeline, request)
+    if not request.prompts:
+        raise ValueError("there is no prompt: say what to draw.")
+    count, outputs = request.num_images_per_prompt, []
+    prompts = tuple(prompt for prompt in request.prompts for _ in range(count))
+    seeds = tuple(range(request.seed, request.seed + len(prompts)))
     for index, prompt in enumerate(request.prompts):
-        seeds = [request.seed + index * count + offset for offset in range(count)]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        wanted = {what: _label(pipeline, prompt) if what == "class_labels" else prompt}
-        images = pipeline(**wanted, generator=generators, callback_on_step_end=on_step_end, **given).images
-        for image, seed in zip(images, seeds, strict=True):
-            yield Picture(image, prompt, seed)
-
-
-def _arguments(pipeline: DiffusionPipeline, request: ImageRequest) -> tuple[str, dict[str, Any]]:
-    """Name of the argument that says what to draw, and the others that the request gives."""
-    given = {key: value for key, value in asdict(request).items() if key not in ("prompts", "seed")}
-    given = {key: value for key, value in given.items() if value is not None}
-    parameters = inspect.signature(type(pipeline).__call__).parameters
-    if "class_labels" not in parameters:
-        if "images" in parameters:
-            raise ValueError(f"{type(pipeline).__name__} makes no pictures, it looks at them: use other weights.")
-        return "prompt", given
-    if "negative_prompt" in given:
-        raise ValueError(f"negative_prompt cannot be used: {type(pipeline).__name__} draws classes, not texts.")
-    count = given.pop("num_images_per_prompt")
-    return "class_labels", {**given, "num_images_per_class": count}
-
-
-def _label(pipeline: DiffusionPipeline, prompt: str) -> str | int:
-    """A class by its number, unless that is a name."""
-    return int(prompt) if prompt.isdecimal() and prompt not in pipeline.labels else prompt
+        arguments = pipeline.prompt_arguments(prompt, **request.options)
+        own = [torch.Generator().manual_seed(seed) for seed in seeds[index * count : (index + 1) * count]]
+        outputs.append(pipeline(**arguments, generator=own, callback_on_step_end=on_step_end))
+    return Generated(outputs[0].joined(outputs), prompts, seeds)
 
 
 def generate_into(
@@ -109,8 +98,8 @@ def generate_into(
     model: str | None = None,
     progress: Callable[[float], Any] = lambda fraction: None,
     runtime: str | None = None,
-) -> list[Picture]:
-    """Loads, draws and writes: one PNG a picture, `sheet.png` with captions, `run.json`.
+) -> Generated:
+    """Loads, draws and writes: what `Output.save` keeps, and `run.json`.
 
     `model` is that of `load_pipeline`. With a `runtime`, "onnx" or "executorch", it is an exported bundle; None then
     takes an export of `<slug>-nano` in `outputs/`, which is made first unless one of these weights is there already.
@@ -124,18 +113,11 @@ def generate_into(
     else:
         pipeline = load_bundle(model or own_bundle(slug, runtime), runtime, slug=slug)
     start = perf_counter()
-    pictures = list(generate_images(pipeline, request, progress))
+    made = generate(pipeline, request, progress)
     seconds = perf_counter() - start
-    made = []
-    for index, picture in enumerate(pictures):
-        name = f"{index:03d}-{_words(picture.prompt)}.png".replace("-.", ".")
-        picture.image.save(folder / name)
-        made.append({"file": name, "prompt": picture.prompt, "seed": picture.seed})
-    contact_sheet([p.image for p in pictures], [p.prompt for p in pictures]).save(folder / "sheet.png")
-    inputs = {"method": slug, "model": model or f"{slug}-nano", "runtime": runtime, **asdict(request), "pictures": made}
+    samples = zip(made.output.save(folder, made.prompts), made.prompts, made.seeds, strict=True)
+    pictures = [{"file": file, "prompt": prompt, "seed": seed} for file, prompt, seed in samples]
+    weights = model or f"{slug}-nano"
+    inputs = {"method": slug, "model": weights, "runtime": runtime, **asdict(request), "pictures": pictures}
     write_record(folder, f"pocket generate {slug}", inputs, request.seed, seconds)
-    return pictures
-
-
-def _words(prompt: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48]
+    return made

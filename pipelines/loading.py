@@ -46,16 +46,20 @@ def load_pipeline(slug: str, model: str | None = None, on_cpu: bool = False) -> 
 
 def stored_pipeline_class(slug: str, path: str) -> type[DiffusionPipeline]:
     """The class that a repository (folder or Hub id) names, if it is one of the method's; else its first task's."""
-    default = pipeline_class(slug)
+    return pipeline_class(slug, stored_task(slug, path))
+
+
+def stored_task(slug: str, path: str) -> str:
+    """The task of the class that a repository (folder or Hub id) names; the method's first where it names none."""
     tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
+    default = next(iter(METHODS[slug]))
     if len(tasks) == 1 or (is_local_path(path) and not os.path.isfile(os.path.join(path, INDEX))):
         return default
     try:
-        name = default.load_config(path).get("_class_name")
+        name = DiffusionPipeline.load_config(path).get("_class_name")
     except OSError:
         return default  # `from_pretrained` says what is wrong
-    name = name[-1] if isinstance(name, list) else name
-    return pipeline_class(slug, tasks[name]) if name in tasks else default
+    return tasks.get(name[-1] if isinstance(name, list) else name, default)
 
 
 def find_model(model: str) -> str:

@@ -1,7 +1,10 @@
 """What pipelines and detectors return: shapes, units and ranges of each field."""
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -10,12 +13,42 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
+from .contact_sheet import contact_sheet
+from .files import write_json
+
+SHEET = "sheet.png"
+
 MIN_SCORE = 0.05
 """Detections are stored from this score up, so that any threshold above it can be replayed."""
 
 
+class Output(BaseOutput):
+    """What a pipeline returns: in each field one entry a sample."""
+
+    @classmethod
+    def joined(cls, outputs: Sequence[Self]) -> Self:
+        """The samples of several calls, one after the other, in lists."""
+        return cls(**{name: [sample for output in outputs for sample in output[name]] for name in outputs[0]})
+
+    def save(self, folder: Path, captions: Sequence[str]) -> list[str]:
+        """Writes the samples into a folder that is there.
+
+        Args:
+            folder: where the files go.
+            captions: what was asked for, one text a sample; file names tell them.
+
+        Returns:
+            The name of each sample's file.
+
+        Raises:
+            ValueError: for a caption too many or too few.
+            OSError: when a file cannot be written.
+        """
+        raise NotImplementedError
+
+
 @dataclass
-class ImageOutput(BaseOutput):
+class ImageOutput(Output):
     """Pictures of an image pipeline.
 
     Attributes:
@@ -28,9 +61,17 @@ class ImageOutput(BaseOutput):
 
     images: list[Image.Image] | np.ndarray | Tensor
 
+    def save(self, folder: Path, captions: Sequence[str]) -> list[str]:
+        """One PNG a picture and all of them with their captions on `SHEET`; for `output_type` "pil"."""
+        files = [file_name(index, caption, ".png") for index, caption in enumerate(captions)]
+        for image, file in zip(self.images, files, strict=True):
+            image.save(folder / file)
+        contact_sheet(self.images, captions).save(folder / SHEET)
+        return files
+
 
 @dataclass
-class ImageClassificationOutput(BaseOutput):
+class ImageClassificationOutput(Output):
     """Classes of pictures.
 
     Attributes:
@@ -42,6 +83,11 @@ class ImageClassificationOutput(BaseOutput):
     labels: list[tuple[str, ...]]
     scores: list[tuple[float, ...]]
     logits: Tensor
+
+    def save(self, folder: Path, captions: Sequence[str]) -> list[str]:
+        """One JSON file a picture: its labels and their scores, best first."""
+        pairs = zip(self.labels, self.scores, strict=True)
+        return _save_json(folder, captions, [{"labels": labels, "scores": scores} for labels, scores in pairs])
 
 
 @dataclass(frozen=True)
@@ -211,7 +257,7 @@ class Detections:
 
 
 @dataclass
-class DetectionOutput(BaseOutput):
+class DetectionOutput(Output):
     """Objects in pictures.
 
     Attributes:
@@ -219,3 +265,20 @@ class DetectionOutput(BaseOutput):
     """
 
     detections: list[Detections]
+
+    def save(self, folder: Path, captions: Sequence[str]) -> list[str]:
+        """One JSON file a picture, which `Detections.from_dict` reads."""
+        return _save_json(folder, captions, [found.to_dict() for found in self.detections])
+
+
+def file_name(index: int, caption: str, suffix: str) -> str:
+    """Such as "002-a-blue-sphere.png": what sorts in order, and any file system takes."""
+    words = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:48].rstrip("-")
+    return f"{index:03d}-{words}{suffix}" if words else f"{index:03d}{suffix}"
+
+
+def _save_json(folder: Path, captions: Sequence[str], records: Sequence[dict[str, Any]]) -> list[str]:
+    files = [file_name(index, caption, ".json") for index, caption in enumerate(captions)]
+    for record, file in zip(records, files, strict=True):
+        write_json(folder / file, record)
+    return files

@@ -17,8 +17,9 @@ from torch import Tensor
 from ..hub_models.unet_ascan import AsCANUNet2DModel
 from .inputs import check_choice, check_count, check_number, check_side
 from .outputs import ImageOutput
-from .recognition.class_names import class_names, stored_names
+from .recognition.class_names import checked_names, stored_names
 from .repository import RepositoryMixin
+from .sampling.defaults import SamplingDefaults
 from .sampling.latent_sampling import (
     OUTPUT_TYPES,
     Callback,
@@ -50,6 +51,7 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
         ValueError: for components that do not fit together.
     """
 
+    defaults: ClassVar = SamplingDefaults(num_inference_steps=28, guidance_scale=4.0)
     model_cpu_offload_seq = "unet->vae"
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "class_labels", "prompt_embeds", "prompt_attention_mask"]
     _unet_inputs: ClassVar[dict[str, str]] = {
@@ -67,7 +69,7 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, vae=vae, scheduler=scheduler)
         self._check_components(id2label)
-        names = class_names(id2label, unet.config.num_classes or 0)
+        names = checked_names(id2label, unet.config.num_classes or 0)
         self.register_to_config(id2label=stored_names(names))
         self._ids: dict[str, list[int]] = defaultdict(list)
         for number, name in enumerate(names):
@@ -79,6 +81,19 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
     def labels(self) -> dict[str, int]:
         """Every class name, in alphabetical order, and its number (the first, where classes share a name)."""
         return {name: self._ids[name][0] for name in sorted(self._ids)}
+
+    def prompt_arguments(
+        self, prompt: str, negative_prompt: str | None = None, num_images_per_prompt: int = 1, **options: Any
+    ) -> dict[str, Any]:
+        """Arguments of a call that draws `prompt`, the name or the number of a class; a number that is a name is one.
+
+        Raises:
+            ValueError: for a negative prompt.
+        """
+        if negative_prompt is not None:
+            raise ValueError(f"negative_prompt cannot be used: {type(self).__name__} draws classes, not texts.")
+        label = int(prompt) if prompt.isdecimal() and prompt not in self.labels else prompt
+        return {"class_labels": label, "num_images_per_class": num_images_per_prompt, **options}
 
     def get_label_ids(self, label: str | list[str]) -> list[int]:
         """The numbers of classes by their names.
@@ -97,9 +112,9 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
     def __call__(
         self,
         class_labels: ClassLabels | None = None,
-        guidance_scale: float = 4.0,
+        guidance_scale: float = defaults.guidance_scale,
         generator: Generators | None = None,
-        num_inference_steps: int = 50,
+        num_inference_steps: int = defaults.num_inference_steps,
         output_type: str = "pil",
         return_dict: bool = True,
         num_images_per_class: int = 1,
@@ -122,7 +137,7 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
                 half the time.
             generator: source of noise. A list, one for each picture, makes a picture depend on its own seed only; a
                 single one is drawn from picture after picture. Use CPU generators for one result on every device.
-            num_inference_steps: steps of the scheduler, at least 1 (50: fact sheet, section 6, row 18).
+            num_inference_steps: steps of the scheduler, at least 1.
             output_type: "pil", "np", "pt" or "latent"; ranges and shapes in `ImageOutput`.
             return_dict: False returns a tuple of the images alone.
             num_images_per_class: pictures of each class (or text), side by side.

@@ -11,12 +11,13 @@ from torch import Tensor
 from ..hub_models.transformer_ascan import AsCANModel
 from .inputs import check_choice, check_count, check_side
 from .outputs import ImageClassificationOutput
-from .recognition.class_names import class_names, stored_names
-from .recognition.picture_input import Picture, ResizeMode, fit_picture, read_pictures
+from .recognition.class_names import checked_names, stored_names
+from .recognition.picture_input import PictureInput, ResizeMode, fit_picture, picture_tensors
+from .recognition.recognizer import RecognizerMixin
 from .repository import RepositoryMixin
 
 
-class AsCANImageClassificationPipeline(RepositoryMixin, DiffusionPipeline):
+class AsCANImageClassificationPipeline(RepositoryMixin, RecognizerMixin, DiffusionPipeline):
     """Names the classes of pictures of any size; grey ones, where the model takes one channel.
 
     Args:
@@ -45,7 +46,7 @@ class AsCANImageClassificationPipeline(RepositoryMixin, DiffusionPipeline):
             raise ValueError("the model has no classifier: num_classes is None.")
         if config.in_channels not in (1, 3):
             raise ValueError(f"the model takes {config.in_channels} channels, but pictures have 1 or 3.")
-        self.labels = class_names(id2label, config.num_classes)
+        self.labels = checked_names(id2label, config.num_classes)
         """Name of each class, by its number."""
         self.register_to_config(
             id2label=stored_names(self.labels),
@@ -55,12 +56,16 @@ class AsCANImageClassificationPipeline(RepositoryMixin, DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self, images: Picture | Sequence[Picture], top_k: int = 5, return_dict: bool = True, batch_size: int = 32
+        self,
+        images: PictureInput | Sequence[PictureInput],
+        top_k: int = 5,
+        return_dict: bool = True,
+        batch_size: int = 32,
     ) -> ImageClassificationOutput | tuple[Any, ...]:
         """Names the likeliest classes of pictures.
 
         Args:
-            images: one picture or several, of any kind and size; see `read_pictures`.
+            images: one picture or several, of any kind and size; see `picture_tensors`.
             top_k: classes for each picture, best first; all where the model has fewer.
             return_dict: False returns a tuple (labels, scores, logits).
             batch_size: pictures that the model sees at once; it does not change the result.
@@ -72,8 +77,9 @@ class AsCANImageClassificationPipeline(RepositoryMixin, DiffusionPipeline):
             ValueError: for every input that cannot be used, before anything is computed.
             FileNotFoundError: for a path where no file is.
         """
-        self.check_inputs(top_k, batch_size)
-        pictures = read_pictures(images, self.model.config.in_channels)
+        check_count("top_k", top_k)
+        self.check_inputs(batch_size)
+        pictures = picture_tensors(images, self.model.config.in_channels)
         logits = []
         with self.progress_bar(total=len(pictures)) as bar:
             for start in range(0, len(pictures), batch_size):
@@ -92,14 +98,3 @@ class AsCANImageClassificationPipeline(RepositoryMixin, DiffusionPipeline):
         size, mode = self.config.image_size, self.config.resize_mode
         batch = torch.stack([fit_picture(picture, size, mode)[0].cpu() for picture in pictures])
         return self.model((2 * batch - 1).to(self._execution_device, self.model.dtype)).logits.float().cpu()
-
-    def check_inputs(self, top_k: int, batch_size: int) -> None:
-        """Refuses settings that `__call__` cannot use; pictures are checked as they are read.
-
-        Raises:
-            ValueError: for the first such setting.
-        """
-        check_count("top_k", top_k)
-        check_count("batch_size", batch_size)
-        if self.model.training:
-            raise ValueError("the model is in training mode, where results are random: call model.eval() first.")

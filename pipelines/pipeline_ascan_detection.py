@@ -9,17 +9,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..hub_models.transformer_ascan import AsCANModel
-from .inputs import check_count, check_number, check_side
+from .inputs import check_number, check_side
 from .outputs import MIN_SCORE, DetectionOutput, Detections
-from .recognition.class_names import class_names, stored_names
+from .recognition.class_names import checked_names, stored_names
 from .recognition.instance_decoding import decode_instances
-from .recognition.picture_input import Picture, Region, fit_picture, read_pictures
+from .recognition.picture_input import PictureInput, Region, fit_picture, picture_tensors
+from .recognition.recognizer import RecognizerMixin
 from .repository import RepositoryMixin
 
 OUTPUTS = ("shape", "color", "center", "offset")
 
 
-class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
+class AsCANDetectionPipeline(RepositoryMixin, RecognizerMixin, DiffusionPipeline):
     """Finds objects in pictures of any size: class, colour, box and mask of each.
 
     Args:
@@ -45,9 +46,9 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
         super().__init__()
         self.register_modules(model=model)
         channels = _channels(model)
-        self.labels = class_names(id2label, channels["shape"] - 1)
+        self.labels = checked_names(id2label, channels["shape"] - 1)
         """Name of each class, by its number."""
-        self.colors = class_names(id2color, channels["color"], "id2color")
+        self.colors = checked_names(id2color, channels["color"], "id2color")
         """Name of each colour, by its number."""
         self.register_to_config(
             id2label=stored_names(self.labels),
@@ -58,7 +59,7 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        images: Picture | Sequence[Picture],
+        images: PictureInput | Sequence[PictureInput],
         threshold: float = 0.3,
         return_dict: bool = True,
         batch_size: int = 32,
@@ -66,7 +67,7 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
         """Finds objects in pictures.
 
         Args:
-            images: one picture or several, of any kind and size; see `read_pictures`.
+            images: one picture or several, of any kind and size; see `picture_tensors`.
             threshold: lowest score of an object, from `MIN_SCORE` to 1.
             return_dict: False returns a tuple of the detections alone.
             batch_size: pictures that the model sees at once; it does not change the result.
@@ -83,7 +84,7 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
         return DetectionOutput(detections=detections) if return_dict else (detections,)
 
     @torch.no_grad()
-    def detect(self, images: Picture | Sequence[Picture], batch_size: int = 32) -> list[Detections]:
+    def detect(self, images: PictureInput | Sequence[PictureInput], batch_size: int = 32) -> list[Detections]:
         """Every object from `MIN_SCORE` up, picture by picture: what metrics take as a detector.
 
         Raises:
@@ -91,7 +92,7 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
             FileNotFoundError: for a path where no file is.
         """
         self.check_inputs(batch_size)
-        pictures = read_pictures(images, self.model.config.in_channels)
+        pictures = picture_tensors(images, self.model.config.in_channels)
         size, found = (self.config.image_size,) * 2, []
         with self.progress_bar(total=len(pictures)) as bar:
             for part, dense, regions in self._batches(pictures, batch_size):
@@ -103,7 +104,7 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
 
     @torch.no_grad()
     def dense_maps(
-        self, images: Picture | Sequence[Picture], batch_size: int = 32
+        self, images: PictureInput | Sequence[PictureInput], batch_size: int = 32
     ) -> dict[str, Float[Tensor, "batch _ h w"]]:
         """What the model predicts at each place of the padded pictures, before objects are read out of it.
 
@@ -112,7 +113,7 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
             FileNotFoundError: for a path where no file is.
         """
         self.check_inputs(batch_size)
-        pictures = read_pictures(images, self.model.config.in_channels)
+        pictures = picture_tensors(images, self.model.config.in_channels)
         parts = [dense for _, dense, _ in self._batches(pictures, batch_size)]
         self.maybe_free_model_hooks()
         return {name: torch.cat([dense[name] for dense in parts]) for name in OUTPUTS}
@@ -126,16 +127,6 @@ class AsCANDetectionPipeline(RepositoryMixin, DiffusionPipeline):
             batch = 2 * torch.stack([picture.cpu() for picture in fitted]) - 1
             dense = self.model(batch.to(self._execution_device, self.model.dtype)).dense
             yield part, {name: dense[name].float().cpu() for name in OUTPUTS}, list(regions)
-
-    def check_inputs(self, batch_size: int) -> None:
-        """Refuses settings that cannot be used; pictures are checked as they are read.
-
-        Raises:
-            ValueError: for the first such setting.
-        """
-        check_count("batch_size", batch_size)
-        if self.model.training:
-            raise ValueError("the model is in training mode, where results are random: call model.eval() first.")
 
 
 def _channels(model: AsCANModel) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from .inputs import check_choice, check_count, check_number, check_side
 from .outputs import ImageOutput
 from .repository import RepositoryMixin
+from .sampling.defaults import SamplingDefaults
 from .sampling.latent_sampling import (
     OUTPUT_TYPES,
     Callback,
@@ -49,7 +50,7 @@ def fuse_text_features(
     width: int,
     clip_l_width: int = 0,
 ) -> Features:
-    """SD3's fusion of text features (fact sheet, open point 14: `sd3_concat`).
+    """Stable Diffusion 3's fusion of text features (arXiv 2403.03206, figure 2).
 
     CLIP-L and CLIP-G stand side by side in the channels, padded with zeros to `width`; Gemma's tokens follow along
     the sequence. Where one CLIP encoder is missing, zeros stand in its channels; where both are, or Gemma is, their
@@ -105,8 +106,8 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         tokenizer_2: its tokenizer.
         text_encoder_3: Gemma-2, or None.
         tokenizer_3: its tokenizer.
-        clip_tokens: prompt length for CLIP in tokens, at most what tokenizer and encoder take (open point 15).
-        gemma_tokens: prompt length for Gemma in tokens, likewise (open point 15).
+        clip_tokens: prompt length for CLIP in tokens, at most what tokenizer and encoder take; 77 is all of it.
+        gemma_tokens: prompt length for Gemma in tokens, likewise; 300 holds long prompts, such as DPG-Bench's.
         clip_hidden_layer: which of CLIP's hidden states conditions the UNet; -2, the last but one, as in SD3.
         clip_l_width: channels that belong to CLIP-L; None takes the width of `text_encoder` (0 without one). Saved,
             so that a pipeline loaded with `text_encoder=None` keeps CLIP-G where it was in training.
@@ -115,6 +116,8 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         ValueError: for an encoder without tokenizer, or components whose widths do not fit together.
     """
 
+    # The paper samples in 28 steps and does not name its guidance: 4 is that of the teacher in SnapGen++.
+    defaults: ClassVar = SamplingDefaults(num_inference_steps=28, guidance_scale=4.0)
     model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->unet->vae"
     _optional_components: ClassVar[list[str]] = [name for pair in ENCODERS.items() for name in pair]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "prompt_attention_mask"]
@@ -165,6 +168,10 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
     def size_multiple(self) -> int:
         """Height and width of pictures must be multiples of this many pixels."""
         return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def prompt_arguments(self, prompt: str, **options: Any) -> dict[str, Any]:
+        """Arguments of a call that draws `prompt`."""
+        return {"prompt": prompt, **options}
 
     def encode_prompt(
         self,
@@ -269,8 +276,8 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         negative_prompt: str | list[str] | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 28,
-        guidance_scale: float = 4.0,
+        num_inference_steps: int = defaults.num_inference_steps,
+        guidance_scale: float = defaults.guidance_scale,
         num_images_per_prompt: int = 1,
         generator: Generators | None = None,
         latents: Float[Tensor, "batch channels h w"] | None = None,
@@ -293,7 +300,7 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
             width: likewise.
             num_inference_steps: UNet steps, at least 1 (28, 8 or 4 in the paper).
             guidance_scale: strength of classifier-free guidance, 0 or more; up to 1 is without, in half the time
-                (the sheet's default 4.0: open point 31).
+                (4.0 is that of the teacher in SnapGen++, arXiv 2601.08303).
             num_images_per_prompt: pictures of each prompt.
             generator: source of noise. A list, one for each picture, makes a picture depend on its own seed only; a
                 single one is drawn from picture after picture. Use CPU generators for one result on every device.
@@ -451,8 +458,6 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         for encoder, tokenizer in ENCODERS.items():
             if getattr(self, encoder) is not None and getattr(self, tokenizer) is None:
                 raise ValueError(f"{encoder} needs its {tokenizer}: pass both or neither.")
-        if self.unet.config.pooled_text_cond:
-            raise ValueError("this pipeline makes no pooled text embedding, but the UNet has pooled_text_cond=True.")
         width, latent = self.unet.config.cross_attention_dim, self.vae.config.latent_channels
         clip_g = 0 if self.text_encoder_2 is None else self.text_encoder_2.config.hidden_size
         gemma = 0 if self.text_encoder_3 is None else self.text_encoder_3.config.hidden_size

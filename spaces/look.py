@@ -253,7 +253,7 @@ def chosen_seed(seed: float | None, fresh: bool) -> int:
     if fresh:
         return SystemRandom().randrange(1_000_000)
     if seed is None or not 0 <= seed <= LARGEST_SEED:
-        given = "nothing" if seed is None else f"{seed:g}"
+        given = "nothing" if seed is None else f"{seed:.16g}"
         raise ValueError(f"Seed must be a whole number from 0 to {LARGEST_SEED}, not {given}.")
     return int(seed)
 

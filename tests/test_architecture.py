@@ -1,4 +1,4 @@
-"""What the plan promises of the house: rooms, names, the direction of imports, packaging, and every method."""
+"""What the house promises: rooms, names, the direction of imports, packaging, and every method."""
 
 import ast
 import importlib
@@ -70,7 +70,18 @@ EVERY_METHOD_HAS = {
     "Space's requirements": "spaces/{slug}/requirements.txt",
     "model test": "tests/hub_models/test_*_{slug}.py",
     "pipeline test": "tests/pipelines/test_pipeline_{slug}*.py",
+    "cases of the contracts": "tests/contracts/tiny_{slug}.py",
 }
+# What only a reader of some other document understands; a paper's section is fine beside the paper's arXiv number.
+ELSEWHERE = re.compile(
+    r"fact[\s#_]+sheet|open[\s#]+point|the[\s#]+sheet's[\s#]+(?:default|fit)"
+    r"|the[\s#]+(?:sheet|plan|issue|brief)[\s#]+(?:asks|says|names|promises|wants|demands)"
+    r"|[(,][\s#]*rows?\s\d+[a-z]?(?:-\d+)?[):;,]"
+    r"|(?<!arXiv \d{4}\.\d{5}, )\b(?:sections?|supplement|appendix)\s+(?:\d|(?-i:[A-Z]\b))",
+    re.IGNORECASE,
+)
+TEXTS = (".py", ".md", ".js", ".html", ".css", ".toml", "Makefile")
+
 REGISTERED = "pipelines/export/optimum_register"  # installed as optimum.commands.register
 ENCODERS = {"clip-nano", "clip-nano-judge"}
 MAX_REPOSITORY_BYTES = 8_000_000
@@ -147,7 +158,7 @@ def run_python(code: str, **environment: str) -> str:
 # Rooms and names
 
 
-def test_the_root_holds_only_what_the_plan_names():
+def test_the_root_holds_only_rooms_and_known_files():
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout, so files of the project and of its user cannot be told apart")
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -171,11 +182,45 @@ def test_no_module_has_a_banned_name(path):
 def test_tests_mirror_the_folders():
     assert not (ROOT / "conftest.py").exists() and not (ROOT / "tests" / "conftest.py").exists()
     for path in files(".py", under="tests"):
+        if path.parts[1] == "contracts":  # what holds for every method mirrors no folder
+            continue
         source = ROOT.joinpath(*path.parts[1:-1], path.stem.removeprefix("test_"))
         about_an_init = str(path) == "tests/pipelines/test_methods.py"  # METHODS, in pipelines/__init__.py
-        if not about_an_init and path.name not in ("conftest.py", "test_architecture.py"):
+        about_all = path.is_relative_to("tests/contracts")
+        if not about_an_init and not about_all and path.name not in ("conftest.py", "test_architecture.py"):
             assert path.name.startswith("test_"), f"{path} holds no tests"
             assert source.with_suffix(".py").is_file() or source.is_dir(), f"{path} tests nothing: no {source}"
+
+
+def test_no_text_refers_to_a_document_that_is_not_here():
+    texts = {
+        path: (ROOT / path).read_text(encoding="utf-8") for path in files(*TEXTS) if path.name != Path(__file__).name
+    }
+    found = {str(path): match[0] for path, text in texts.items() if (match := ELSEWHERE.search(text))}
+    assert not found, "give the reason itself, or a paper's section after its arXiv number"
+
+
+@pytest.mark.parametrize(
+    ("text", "refers"),
+    [
+        ("width of the time embedding (row 5).", True),
+        ("(row 12: 2304 is Gemma-2-2b's)", True),
+        ("weights as latent diffusion's (open point 19), with", True),
+        ("as if it were missing (fact\n            sheet, 2.5)", True),
+        ("# sizes: sections 2.4 and 6", True),
+        ("(50 in the list, row 18)", True),
+        ("the sheet's default 4.0", True),
+        ("# What the issue asks for: every id", True),
+        ("(RoFormer, arXiv 2104.09864, section 3.2.2)", False),
+        ("SnapGen++'s (arXiv 2601.08303, supplement H)", False),
+        ("row 1 of labels.csv is about 'a dog'", False),
+        ("with last row 0 0 0 1.", False),
+        ("draws the sheet of pairs", False),
+        ("compares the record with the plan and the weights", False),
+    ],
+)
+def test_such_a_reference_is_told_from_ordinary_words(text, refers):
+    assert (ELSEWHERE.search(text) is not None) == refers
 
 
 def test_spaces_is_no_package():
@@ -354,6 +399,18 @@ def test_every_method_is_complete(slug, promise):
 
 
 @pytest.mark.parametrize("slug", METHODS)
+def test_card_says_why_each_choice_was_made(slug):
+    text = (ROOT / "model_cards" / f"{slug}.md").read_text(encoding="utf-8")
+    choices = re.search(r"^## Choices$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert choices, "the card has no section Choices"
+    tables = re.findall(r"^\|.*\n(?:\|.*\n)+", choices[1], re.MULTILINE)
+    assert tables
+    for head, _, *rows in (table.splitlines() for table in tables):
+        assert head.startswith("| field |") and head.endswith("| what the paper says | why |") and rows
+        assert all(cell.strip() for row in rows for cell in row.strip("|").split("|")), "a cell says nothing"
+
+
+@pytest.mark.parametrize("slug", METHODS)
 def test_recipe_has_the_interface_of_the_command(slug):
     from inspect import signature
 
@@ -407,7 +464,7 @@ def test_packages_are_the_folders_with_code():
     assert not missing, f"no __init__.py in {missing}"
 
 
-def test_dependencies_and_extras_are_the_plan_s():
+def test_dependencies_and_extras_are_those_listed_here():
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     assert {Requirement(line).name for line in project["dependencies"]} == CORE

@@ -62,8 +62,8 @@ class StreamConditions:
 
     Args:
         pipeline: its autoencoder and text encoders are used.
-        text_drop: chance that a text encoder is dropped for a picture, each on its own, as if it were missing (fact
-            sheet, 2.5: "each encoder dropped independently in training, so inference works with one missing"); a
+        text_drop: chance that a text encoder is dropped for a picture, each on its own, as if it were missing (so that
+            inference works with one missing: SnapGen++, arXiv 2601.08303, says this of SnapGen); a
             picture that loses them all is shown with the empty prompt.
     """
 

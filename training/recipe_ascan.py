@@ -174,7 +174,7 @@ class GenerationPreset(Preset):
         model: preset of `AsCANUNet2DModel`.
         vae: folder or Hub id of an autoencoder; a Hub id's subfolder `vae`.
         init: folder of a UNet to go on from.
-        prediction_type: "flow", or "epsilon" or "v_prediction" of a scaled-linear DDPM (row 15).
+        prediction_type: "flow", or "epsilon" or "v_prediction" of a scaled-linear DDPM; the paper's is "epsilon".
         num_classes: how many there are.
         label_drop: chance that a picture is shown as of no class, in 0..1.
     """
@@ -425,7 +425,7 @@ def train_generation(
 def sampler_of(
     scheduler: FlowMatchEulerDiscreteScheduler | DDPMScheduler,
 ) -> FlowMatchEulerDiscreteScheduler | DDIMScheduler:
-    """The scheduler that draws pictures with a model trained on `scheduler`'s noise levels (row 18: DDIM)."""
+    """The scheduler that draws pictures with a model trained on `scheduler`'s noise levels: DDIM's for a DDPM."""
     return DDIMScheduler.from_config(scheduler.config) if isinstance(scheduler, DDPMScheduler) else scheduler
 
 

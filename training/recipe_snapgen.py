@@ -107,7 +107,7 @@ class ClipPreset(Preset):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderPreset(Preset):
-    """Encoder and decoder together (`nano`), or the tiny decoder of a frozen encoder (`paper`; fact sheet, 2.6).
+    """Encoder and decoder together (`nano`), or the tiny decoder of a frozen encoder (`paper`).
 
     Attributes:
         model: preset of `AutoencoderSnapGen`.
@@ -115,7 +115,7 @@ class AutoencoderPreset(Preset):
         init: folder of an `AutoencoderSnapGen` to go on from. "" is new weights, in stage `refine` those of stage
             `autoencoder`.
         pixel_weight, edge_weight, kl_weight, object_weight, adversarial_weight: see `ReconstructionWeights`. The
-            paper's are unknown: those here are latent diffusion's (open point 19), with an adversary after a warm-up,
+            paper's are unknown: those here are latent diffusion's, with an adversary after a warm-up,
             which is the stage before. Objects are known of PocketWorld alone.
     """
 
@@ -152,9 +152,9 @@ class BasePreset(Preset):
             SD3's may stand in for SnapGen's own in training: the encoder is the same.
         text_encoders: folders or Hub ids of CLIP-L, CLIP-G and Gemma-2, comma-separated, empty for a missing one;
             "" takes the text tower of what `clip` left in the same output.
-        text_drop: chance that a text encoder is dropped for a picture, each on its own (open point 17: 0.464, SD3's;
+        text_drop: chance that a text encoder is dropped for a picture, each on its own (0.464 is Stable Diffusion 3's;
             the single encoder of a nano model is dropped for guidance alone). In 0..1.
-        init: folder of a UNet to start from. The paper trains 256, 512 and 1024 px in turn (open point 29): run the
+        init: folder of a UNet to start from. The paper trains small pictures before large ones, up to 1024 px: run the
             stage once a size, each in an output of its own, with `init` pointing into the last.
         time_shift: of the timestep density towards noise; 1 is none.
     """

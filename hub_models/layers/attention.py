@@ -1,4 +1,4 @@
-"""Multi-query attention and the transformer blocks built on it (SnapGen, section 2.3 of its fact sheet)."""
+"""Multi-query attention and the transformer blocks built on it (as in SnapGen, arXiv 2412.09619)."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""Separable convolutions with expanded intermediate channels (SnapGen, section 2 of its fact sheet)."""
+"""Separable convolutions with expanded intermediate channels (as in SnapGen, arXiv 2412.09619)."""
 
 from typing import Literal, get_args
 

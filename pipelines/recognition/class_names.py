@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-def class_names(id2label: Mapping[int | str, str] | None, count: int, argument: str = "id2label") -> tuple[str, ...]:
+def checked_names(id2label: Mapping[int | str, str] | None, count: int, argument: str = "id2label") -> tuple[str, ...]:
     """The name of each class, by its number.
 
     Args:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-Picture = Image.Image | np.ndarray | Tensor | str | os.PathLike
+PictureInput = Image.Image | np.ndarray | Tensor | str | os.PathLike
 ResizeMode = Literal["stretch", "pad"]
 
 KINDS = "a PIL picture, a numpy array, a tensor or the path of a picture file"
@@ -30,8 +30,8 @@ class Region(NamedTuple):
     width: int
 
 
-def read_pictures(
-    images: Picture | Sequence[Picture], channels: int = 3
+def picture_tensors(
+    images: PictureInput | Sequence[PictureInput], channels: int = 3
 ) -> list[Float[Tensor, "channels height width"]]:
     """Every picture as a float32 tensor in [0, 1], of whatever size it has.
 

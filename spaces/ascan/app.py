@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from pocket_diffusers.pipelines.generation import ImageRequest, generate_images
+from pocket_diffusers.pipelines.generation import ImageRequest, generate
 from pocket_diffusers.pipelines.library_chatter import silence_libraries
 from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.outputs import MIN_SCORE, Detections
@@ -140,12 +140,12 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
     colors, shapes = color_shape_names(list(pipeline.labels))
 
     @look.friendly_errors()
-    def generate(
+    def draw(
         color: str,
         shape: str,
         num_images: int = 4,
-        steps: int = 28,
-        guidance: float = 4.0,
+        steps: int = pipeline.defaults.num_inference_steps,
+        guidance: float = pipeline.defaults.guidance_scale,
         seed: int = 0,
         new_seed: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
@@ -155,14 +155,14 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
         seed = look.chosen_seed(seed, new_seed)
         name = f"{color} {shape}"
         request = ImageRequest((name,), None, int(steps), guidance, int(num_images), seed=seed)
-        made = list(generate_images(pipeline, request, look.step_progress(progress, "Drawing")))
+        made = generate(pipeline, request, look.step_progress(progress, "Drawing"))
         settings = {"class": name, "steps": int(steps), "guidance": guidance}
         files = look.keep_pictures(
-            [(picture.image, f"{picture.seed} {name}") for picture in made],
-            [{**settings, "seed": picture.seed} for picture in made],
+            [(image, f"{seed} {name}") for image, seed in zip(made.output.images, made.seeds, strict=True)],
+            [{**settings, "seed": seed} for seed in made.seeds],
         )
-        captions = [f"seed {picture.seed}" for picture in made]
-        line = watch.line(len(made), "picture", f"{name} · {int(steps)} steps · guidance {guidance:g}")
+        captions = [f"seed {seed}" for seed in made.seeds]
+        line = watch.line(len(files), "picture", f"{name} · {int(steps)} steps · guidance {guidance:g}")
         return list(zip(files, captions, strict=True)), line, files, seed
 
     with look.section("ask"):
@@ -178,11 +178,13 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
         timing = gr.Markdown(elem_classes="pocket-timing")
         files = gr.File(label="PNG files", file_count="multiple", interactive=False, elem_classes="pocket-files")
     with look.section("settings"), gr.Accordion("Settings", open=False):
-        steps = look.setting("Steps", 1, 50, 28, info="More is slower and finer.")
-        guidance = look.setting("Guidance", 1, 15, 4, 0.5, info="How strictly to follow the class; 1 is off.")
+        steps = look.setting("Steps", 1, 50, pipeline.defaults.num_inference_steps, info="More is slower and finer.")
+        guidance = look.setting(
+            "Guidance", 1, 15, pipeline.defaults.guidance_scale, 0.5, info="How strictly to follow the class; 1 is off."
+        )
         seed, fresh = look.seed_row()
     button.click(
-        generate,
+        draw,
         [color, shape, count, steps, guidance, seed, fresh],
         [gallery, timing, files, seed],
         concurrency_id="model",

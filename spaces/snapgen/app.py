@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from pocket_diffusers.pipelines.generation import ImageRequest, generate_images
+from pocket_diffusers.pipelines.generation import ImageRequest, generate
 from pocket_diffusers.pipelines.library_chatter import silence_libraries
 from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.spaces import look
@@ -31,11 +31,11 @@ def build(model: str | None = None) -> gr.Blocks:
     pipeline = load_pipeline("snapgen", model)
 
     @look.friendly_errors()
-    def generate(
+    def draw(
         prompt: str,
         negative_prompt: str = "",
-        steps: int = 28,
-        guidance: float = 4.0,
+        steps: int = pipeline.defaults.num_inference_steps,
+        guidance: float = pipeline.defaults.guidance_scale,
         num_images: int = 2,
         seed: int = 0,
         new_seed: bool = False,
@@ -46,14 +46,14 @@ def build(model: str | None = None) -> gr.Blocks:
         seed = look.chosen_seed(seed, new_seed)
         text, negative = look.check_prompt(prompt), look.check_prompt(negative_prompt, "Negative prompt")
         request = ImageRequest((text,), negative or None, int(steps), guidance, int(num_images), seed=seed)
-        pictures = list(generate_images(pipeline, request, look.step_progress(progress, "Drawing")))
+        made = generate(pipeline, request, look.step_progress(progress, "Drawing"))
         settings = {"prompt": text, "negative_prompt": negative, "steps": int(steps), "guidance": guidance}
         files = look.keep_pictures(
-            [(picture.image, f"{picture.seed} {text}") for picture in pictures],
-            [{**settings, "seed": picture.seed} for picture in pictures],
+            [(image, f"{seed} {text}") for image, seed in zip(made.output.images, made.seeds, strict=True)],
+            [{**settings, "seed": seed} for seed in made.seeds],
         )
-        captions = [f"seed {picture.seed}" for picture in pictures]
-        line = watch.line(len(pictures), "picture", f"{int(steps)} steps · guidance {guidance:g}")
+        captions = [f"seed {seed}" for seed in made.seeds]
+        line = watch.line(len(files), "picture", f"{int(steps)} steps · guidance {guidance:g}")
         return list(zip(files, captions, strict=True)), line, files, seed
 
     with look.page("SnapGen", "Text to picture with a model small enough for a phone.") as demo, look.desk():
@@ -72,11 +72,16 @@ def build(model: str | None = None) -> gr.Blocks:
                 "", label="Negative prompt", info="What should not be seen.", max_length=look.LONGEST_PROMPT
             )
             count = look.setting("Pictures", 1, 4, 2)
-            steps = look.setting("Steps", 1, 50, 28, info="More is slower and finer.")
-            guidance = look.setting("Guidance", 1, 15, 4, 0.5, info="How strictly to follow the prompt; 1 is off.")
+            steps = look.setting(
+                "Steps", 1, 50, pipeline.defaults.num_inference_steps, info="More is slower and finer."
+            )
+            guidance = look.setting(
+                "Guidance", 1, 15, pipeline.defaults.guidance_scale, 0.5,
+                info="How strictly to follow the prompt; 1 is off.",
+            )  # fmt: skip
             seed, fresh = look.seed_row()
         work = {
-            "fn": generate,
+            "fn": draw,
             "inputs": [prompt, negative, steps, guidance, count, seed, fresh],
             "outputs": [gallery, timing, files, seed],
             "concurrency_id": "model",

@@ -21,5 +21,5 @@ def test_preset_is_built_without_memory_on_the_meta_device():
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(ValueError, match="'huge' is unknown for Toy: use one of small"):
+    with pytest.raises(ValueError, match="preset of Toy 'huge' is unknown: use one of small"):
         Toy.from_preset("huge")

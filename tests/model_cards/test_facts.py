@@ -47,6 +47,8 @@ def test_rows_by_id_and_by_file(world):
     assert facts["named-right"]["verdict"] == "missed" and facts["unet-parameters"]["verdict"] == "met"
     assert facts["pipeline"] == {"name": "SnapGenPipeline", "task": "text-to-image"}
     assert facts["weights"]["unet"]["conv"]["parameters"] == 4 * 3 * 2 + 1000
+    assert facts["model"]["SnapGenUNet2DConditionModel"]["paper"]["rope"] == '"self_attention"'
+    assert facts["recipe"]["base"]["nano"]["image_size"] == "64"
 
 
 def test_pipeline_is_the_one_that_the_repository_names(world, monkeypatch):

@@ -57,6 +57,7 @@ def test_fill_refuses(text, message):
         "see [the paper](https://arxiv.org/abs/2412.09619) and https://example.org/1/2",
         "<!-- 3 lines\n4 words -->",
         "1. first\n2. second",
+        "as in Table 6, arXiv 2411.04967, section 3.2.1 and the caption of Figure 2",
         "{{ judge-seen.measured:.2f }} of {{ judge-seen.n }}",
     ],
 )
@@ -72,6 +73,7 @@ def test_numbers_with_a_reason_are_allowed(text):
         ("up to 81% of them", "81", 1),
         ("```\n7\n```\n28 steps", "28", 4),
         ("35.9x smaller", "35", 1),
+        ("a table of 12 rows", "12", 1),
     ],
 )
 def test_bare_numbers_are_refused(text, number, line):

@@ -8,8 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from PIL import Image
 
-from pocket_diffusers.pipelines.outputs import Detections, ImageOutput, MaskRLE
+from pocket_diffusers.pipelines.outputs import (
+    DetectionOutput,
+    Detections,
+    ImageClassificationOutput,
+    ImageOutput,
+    MaskRLE,
+    file_name,
+)
 
 SIDES = st.integers(1, 9)
 MASKS = st.tuples(SIDES, SIDES).flatmap(lambda shape: npst.arrays(np.bool_, shape))
@@ -108,3 +116,31 @@ def test_stored_detections_must_be_complete():
 def test_image_output_is_a_diffusers_output():
     output = ImageOutput(images=torch.zeros(1, 3, 2, 2))
     assert output[0] is output["images"] is output.images
+
+
+@pytest.mark.parametrize(
+    ("caption", "name"),
+    [("A red: Cube!", "007-a-red-cube.png"), ("红色", "007.png"), ("x" * 99, f"007-{'x' * 48}.png"),
+     ("x" * 47 + " y", f"007-{'x' * 47}.png")],
+)  # fmt: skip
+def test_file_names(caption, name):
+    assert file_name(7, caption, ".png") == name
+
+
+def test_pictures_are_kept_as_png_with_a_sheet(tmp_path):
+    calls = [ImageOutput(images=[Image.new("RGB", (4, 3), color)]) for color in ("red", "blue")]
+    output = ImageOutput.joined(calls)
+    assert output.save(tmp_path, ["red", "Blue"]) == ["000-red.png", "001-blue.png"]
+    assert Image.open(tmp_path / "001-blue.png").getpixel((0, 0)) == (0, 0, 255)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000-red.png", "001-blue.png", "sheet.png"]
+    sheet = Image.open(tmp_path / "sheet.png").convert("RGB")
+    assert {(255, 0, 0), (0, 0, 255)} <= {color for _, color in sheet.getcolors(1 << 20)}
+
+
+def test_what_was_recognised_is_kept_as_json(tmp_path):
+    found = Detections(["cube"], [0.5], [BOX], [MaskRLE(2, 2, (1, 3))], ["red"])
+    (file,) = DetectionOutput(detections=[found]).save(tmp_path, ["desk"])
+    assert Detections.from_dict(json.loads((tmp_path / file).read_text())) == found
+    output = ImageClassificationOutput(labels=[("one", "two")], scores=[(0.75, 0.25)], logits=torch.zeros(1, 2))
+    (file,) = output.save(tmp_path, ["digit"])
+    assert json.loads((tmp_path / file).read_text()) == {"labels": ["one", "two"], "scores": [0.75, 0.25]}

@@ -1,5 +1,6 @@
 """One browser for every test of a page, and pages that remember what they asked of other hosts."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,18 +10,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+HOW_TO_HAVE_ONE = "install Chromium, or let `make browser` try"
 PATIENCE = 120_000
 """Milliseconds; how long a busy machine may take, not how long it should."""
 
 
 @pytest.fixture(scope="session")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pages need pip install 'pocket-diffusers[test]'")
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        installed = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+        if installed is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip(f"pages need a browser: {HOW_TO_HAVE_ONE}")
+        chromium = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
         yield chromium
         chromium.close()
 

@@ -173,7 +173,7 @@ def test_a_model_that_is_not_there_is_said(site, tmp_path, serve_folder, open_pa
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"slug": "snapgn"}, ValueError, "no static page for the method 'snapgn': use one of (ascan, )?snapgen"),
+        ({"slug": "snapgn"}, ValueError, "static page 'snapgn' is unknown: use one of (ascan, )?snapgen"),
         ({"slug": "snapgen", "model": "a", "bundle": "b"}, ValueError, "pass one of them, not both"),
     ],
 )

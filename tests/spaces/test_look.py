@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from pocket_diffusers.cli import main
-from pocket_diffusers.pipelines import METHODS
 
 pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
 
@@ -26,21 +25,6 @@ def test_importing_the_look_writes_nothing_beside_it():
 
 def test_spaces_is_no_package_of_its_own():
     assert not (SPACES / "__init__.py").exists(), "it would hide the library of that name"
-
-
-@pytest.mark.parametrize("slug", METHODS)
-def test_every_method_has_a_space(slug):
-    from pocket_diffusers.spaces.look import space_app
-
-    assert callable(space_app(slug).build)
-    front_matter = (SPACES / slug / "README.md").read_text(encoding="utf-8").split("---\n")[1]
-    for line in ("sdk: gradio", "app_file: app.py", "license: apache-2.0"):
-        assert line in front_matter
-    pinned = re.search(r"sdk_version: (\S+)", front_matter).group(1)
-    assert f"gradio=={pinned}\n" in (SPACES.parent / "constraints.txt").read_text(encoding="utf-8")
-    assert len(re.search(r"short_description: (.*)", front_matter).group(1)) <= 60, "the Hub cuts it"
-    lines = (SPACES / slug / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("pocket-diffusers")] == ["pocket-diffusers[demo]"]
 
 
 def test_unknown_method_and_taken_port(capsys):

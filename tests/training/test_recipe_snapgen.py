@@ -60,7 +60,7 @@ def test_every_preset_names_models_there_are(stage, preset):
     assert sum(p.numel() for p in model.parameters()) > (10_000_000 if preset == "paper" else 100_000)
 
 
-def test_paper_follows_the_fact_sheet():
+def test_paper_takes_what_is_published_and_one_autoencoder():
     base = configured("base", "paper")
     assert (base.text_drop, base.learning_rate, base.steps, base.image_size) == (0.464, 1e-4, 400_000, 256)
     assert [source.split("/")[0] for source in base.text_encoders.split(",")] == ["openai", "laion", "google"]

@@ -62,7 +62,7 @@ class ClassDenoising:
     """An objective (see `pipelines.fitting.loop.Objective`): denoise latents of a class, sometimes of none.
 
     With a `FlowMatchEulerDiscreteScheduler` it is rectified flow with logit-normal timesteps; with a `DDPMScheduler`
-    the target is what its `prediction_type` says, at uniform timesteps (fact sheet of AsCAN, section 6, row 15).
+    the target is what its `prediction_type` says, at uniform timesteps, as in DDPM (arXiv 2006.11239).
 
     Args:
         unet: what learns.

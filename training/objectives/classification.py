@@ -16,7 +16,7 @@ from .mixing import mix
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationSettings:
-    """How classes are learned (fact sheet of AsCAN, section 6, row 16).
+    """How classes are learned.
 
     Attributes:
         learning_rate, weight_decay: of AdamW.

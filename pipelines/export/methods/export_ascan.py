@@ -20,8 +20,8 @@ from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..euler_levels import check_euler, scheduler_record
 from ..stand_ins import Decoder, DecoderStandIn, Runner, StandIn, decoder_config, explicit_twin
 
-GUIDANCE = 4.0
-STEPS = 50
+GUIDANCE = AsCANPipeline.defaults.guidance_scale
+STEPS = AsCANPipeline.defaults.num_inference_steps
 REHEARSAL_SAMPLES, GREY_SAMPLES = 6, 30
 
 GENERATION = """\

@@ -14,8 +14,8 @@ from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..euler_levels import FORMULA, OTHER_LEVELS, check_euler
 from ..stand_ins import Decoder, DecoderStandIn, Runner, StandIn, decoder_config, explicit_twin
 
-GUIDANCE = 4.0
-STEPS = 28
+GUIDANCE = SnapGenPipeline.defaults.guidance_scale
+STEPS = SnapGenPipeline.defaults.num_inference_steps
 REHEARSAL = (
     "a photo of a red cube",
     "a blue sphere above a green cone",
@@ -262,7 +262,7 @@ def _parts(pipeline: SnapGenPipeline) -> dict[str, tuple[str, str]]:
 
 def _configs(pipeline: SnapGenPipeline) -> dict[str, dict[str, Any]]:
     unet, vae = pipeline.unet.config, pipeline.vae.config
-    wanted = ("sample_size", "in_channels", "block_out_channels", "cross_attention_dim", "pooled_text_cond")
+    wanted = ("sample_size", "in_channels", "block_out_channels", "cross_attention_dim")
     parameters = ("clip_tokens", "gemma_tokens", "clip_hidden_layer", "clip_l_width")
     encoders = {name: getattr(pipeline, name).config for name in _present(pipeline)}
     sizes = ("hidden_size", "max_position_embeddings")

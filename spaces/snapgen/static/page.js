@@ -74,8 +74,15 @@ for (const button of document.querySelectorAll(".examples button")) {
   };
 }
 
+async function fillDefaults() {
+  const { constants } = await (await fetch("./model/contract.json")).json();
+  at("steps").value = constants.num_inference_steps;
+  at("guidance").value = constants.guidance_scale;
+}
+
 try {
   await model.load((fraction, words) => tell(`Loading the model: ${words}`, { fraction }));
+  await fillDefaults();
   tell("Ready. Everything runs in this browser; nothing you type leaves it.");
   at("draw").disabled = false;
 } catch (error) {

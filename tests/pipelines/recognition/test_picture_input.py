@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pocket_diffusers.pipelines.recognition.picture_input import Region, fit_picture, read_pictures
+from pocket_diffusers.pipelines.recognition.picture_input import Region, fit_picture, picture_tensors
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 TENSOR = torch.from_numpy(PIXELS).permute(2, 0, 1).float() / 255
 
 
 def read_one(image, channels=3):
-    (picture,) = read_pictures(image, channels)
+    (picture,) = picture_tensors(image, channels)
     return picture
 
 
@@ -46,9 +46,9 @@ def test_one_picture_in_every_form(image):
 def test_lists_may_mix_kinds_and_sizes(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     mixed = [PIXELS[:2], TENSOR[:, :, :3], Image.fromarray(PIXELS), tmp_path / "a.png", str(tmp_path / "a.png")]
-    assert [tuple(p.shape[1:]) for p in read_pictures(mixed)] == [(2, 7), (5, 3), (5, 7), (5, 7), (5, 7)]
-    assert torch.equal(read_pictures(mixed)[3], TENSOR)
-    assert len(read_pictures(np.stack([PIXELS] * 3))) == len(read_pictures(torch.stack([TENSOR] * 3))) == 3
+    assert [tuple(p.shape[1:]) for p in picture_tensors(mixed)] == [(2, 7), (5, 3), (5, 7), (5, 7), (5, 7)]
+    assert torch.equal(picture_tensors(mixed)[3], TENSOR)
+    assert len(picture_tensors(np.stack([PIXELS] * 3))) == len(picture_tensors(torch.stack([TENSOR] * 3))) == 3
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "HSV", "LAB", "LA", "PA", "RGBA", "I", "F"])
@@ -133,7 +133,7 @@ NAN = np.full((2, 2, 3), np.nan)
 )
 def test_what_is_no_picture(images, message):
     with pytest.raises(ValueError, match=message) as caught:
-        read_pictures(images)
+        picture_tensors(images)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -142,13 +142,13 @@ def test_damaged_and_missing_files(tmp_path):
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])
     with pytest.raises(ValueError, match=r"text.png is no picture file that can be read"):
-        read_pictures(tmp_path / "text.png")
+        picture_tensors(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"images\[1\] cannot be read: ") as caught:
-        read_pictures([PIXELS, tmp_path / "cut.png"])
+        picture_tensors([PIXELS, tmp_path / "cut.png"])
     assert len(str(caught.value).splitlines()) == 1
     for nothing in (tmp_path / "none.png", str(tmp_path), "https://example.com/cat.png"):
         with pytest.raises(FileNotFoundError, match="no picture file at"):
-            read_pictures(nothing)
+            picture_tensors(nothing)
 
 
 @pytest.mark.parametrize("limit", [100, 40])  # twice the limit is an error for PIL, more than the limit a warning
@@ -160,7 +160,7 @@ def test_decompression_bombs(tmp_path, monkeypatch, limit):
         warnings.simplefilter("error")
         for bomb in (tmp_path / "bomb.png", opened, np.zeros((10, 15)), torch.zeros(10, 15)):
             with pytest.raises(ValueError, match=f"images has more than {limit} pixels, PIL's limit: make it smaller"):
-                read_pictures(bomb)
+                picture_tensors(bomb)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert read_one(opened).shape == (3, 10, 15)
 

@@ -62,19 +62,6 @@ def draw(client, color: str = "red", shape: str = "cube", **settings):
     )
 
 
-def test_api_names_three_endpoints_with_named_settings(client):
-    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    names = {
-        name: [parameter["parameter_name"] for parameter in endpoint["parameters"]]
-        for name, endpoint in endpoints.items()
-    }
-    assert names == {
-        "/detect": ["image", "threshold"],
-        "/read_digit": ["image"],
-        "/generate": ["color", "shape", "num_images", "steps", "guidance", "seed", "new_seed"],
-    }
-
-
 def test_detections_are_those_of_the_pipeline(client, scene):
     path, _ = scene
     overlay, table, record = ask(client, "/detect", path, threshold=0.4)
@@ -153,30 +140,12 @@ def test_bad_pictures_get_one_sentence(client, bad_files, endpoint, name, senten
     assert sentence in str(error.value) and "/tmp" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"steps": 1000}, "Steps must be from 1 to 50, not 1000."),
-        ({"num_images": 9}, "Pictures must be from 1 to 8, not 9."),
-        ({"guidance": 0}, "Guidance must be from 1 to 15, not 0."),
-        ({"seed": -1}, "Seed must be a whole number from 0 to 2147483647, not -1."),
-        ({"color": "mauve"}, "mauve is not in the list of choices"),
-        ({"shape": "cub"}, "cub is not in the list of choices"),
-    ],
-)
-def test_bad_settings_get_one_sentence(client, settings, sentence):
+@pytest.mark.parametrize("settings", [{"color": "mauve"}, {"shape": "cub"}])
+def test_classes_that_are_not_there_get_one_sentence(client, settings):
     from gradio_client.exceptions import AppError
 
-    with pytest.raises(AppError) as error:
+    with pytest.raises(AppError, match=r"(mauve|cub) is not in the list of choices"):
         draw(client, **settings)
-    assert sentence in str(error.value)
-
-
-def test_threshold_out_of_range(client, scene):
-    from gradio_client.exceptions import AppError
-
-    with pytest.raises(AppError, match=r"Threshold must be from 0\.05 to 1, not 2\."):
-        ask(client, "/detect", scene[0], threshold=2)
 
 
 def test_large_uploads_are_reduced(client, scene, tmp_path):

@@ -33,13 +33,6 @@ def ask(client, prompt: str = "a red cube", **settings):
     return client.predict(prompt, api_name="/generate", **{**quick, **settings})
 
 
-def test_api_names_one_endpoint_with_named_settings(client):
-    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/generate"]
-    names = [parameter["parameter_name"] for parameter in endpoints["/generate"]["parameters"]]
-    assert names == ["prompt", "negative_prompt", "steps", "guidance", "num_images", "seed", "new_seed"]
-
-
 def test_pictures_are_those_of_the_pipeline(client):
     gallery, timing, files, seed = ask(client, steps=3, num_images=2, guidance=5, negative_prompt="blue")
     pipeline = load_pipeline("snapgen")
@@ -57,26 +50,12 @@ def test_pictures_are_those_of_the_pipeline(client):
     assert kept["prompt"] == "a red cube" and kept["seed"] == "8" and kept["negative_prompt"] == "blue"
 
 
-def test_new_seed_differs_and_can_be_used_again(client):
-    *_, files, first = ask(client, new_seed=True)
-    *_, second = ask(client, new_seed=True)
-    assert first != second
-    *_, again, _ = ask(client, seed=first)
-    assert Image.open(files[0]).tobytes() == Image.open(again[0]).tobytes()
-
-
 @pytest.mark.parametrize(
     ("prompt", "settings", "sentence"),
     [
         ("  ", {}, "Prompt is empty: describe the picture in words."),
         ("a" * 501, {}, "Prompt has 501 characters: at most 500 are allowed."),
         ("a red cube", {"negative_prompt": "b" * 600}, "Negative prompt has 600 characters"),
-        ("a red cube", {"steps": 0}, "Steps must be from 1 to 50, not 0."),
-        ("a red cube", {"steps": 1000}, "Steps must be from 1 to 50, not 1000."),
-        ("a red cube", {"num_images": 5}, "Pictures must be from 1 to 4, not 5."),
-        ("a red cube", {"guidance": -1}, "Guidance must be from 1 to 15, not -1."),
-        ("a red cube", {"seed": -1}, "Seed must be a whole number from 0 to 2147483647, not -1."),
-        ("a red cube", {"seed": None}, "Seed must be a whole number from 0 to 2147483647, not nothing."),
     ],
 )
 def test_bad_input_gets_one_sentence(client, prompt, settings, sentence):

@@ -1,0 +1,116 @@
+"""What a method brings to the contracts: its `tiny_<slug>.py` beside this file holds `PIPELINES` and `MODELS`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+Rows = Sequence[tuple[dict[str, Any], str]]
+"""Arguments that must be refused, each with a pattern of the one sentence that says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineCase:
+    """A pipeline of tiny real components.
+
+    Attributes:
+        make: a new pipeline, on which every input has an influence.
+        argument: the argument of its call that says what is wanted; a list of values makes a batch.
+        values: three of them, which give three different results.
+        refused: what only this pipeline refuses.
+    """
+
+    make: Callable[[], DiffusionPipeline]
+    argument: str
+    values: tuple[Any, Any, Any]
+    refused: Rows = ()
+
+    def call(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Any:
+        """The pipeline's output for these values, else for the first."""
+        return pipeline(**{self.argument: list(values or self.values[:1]), **arguments})
+
+    def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
+        """The output as numbers: float32, one row a sample."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSamplerCase(PipelineCase):
+    """A pipeline that draws pictures in a latent space, in two steps; sample i has seed i.
+
+    Attributes:
+        copies: the argument of its call for several pictures of each value.
+        conditions: what a callback may ask for beside the latents.
+    """
+
+    copies: str
+    conditions: tuple[str, ...]
+
+    def call(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Any:
+        count = len(values or self.values[:1]) * arguments.get(self.copies, 1)
+        return super().call(
+            pipeline, values, **{"num_inference_steps": 2, "generator": seeded(*range(count)), **arguments}
+        )
+
+    def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
+        return self.call(pipeline, values, output_type="latent", **arguments).images
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerCase(PipelineCase):
+    """A pipeline that looks at pictures.
+
+    Attributes:
+        numbers: (pipeline, pictures, **arguments) -> what its model says of each, one row a picture.
+    """
+
+    numbers: Callable[..., Tensor]
+    argument: str = "images"
+
+    def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
+        return self.numbers(pipeline, list(values or self.values[:1]), **arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCase:
+    """A model small enough for a test.
+
+    Attributes:
+        cls: its class.
+        options: arguments of `__init__`.
+        inputs: (model, samples) -> arguments of `outputs`, by name, each with one row a sample.
+        outputs: (model, **inputs) -> everything it computes, each with one row a sample.
+        presets: parameters of each preset.
+        layouts: changes of `options` that make other networks.
+        fill: puts numbers in place of the zeros that a new model begins with.
+        refused_inputs: changes of `inputs` for two samples that `outputs` must refuse.
+        refused_options: changes of `options` that `__init__` must refuse.
+    """
+
+    cls: type[nn.Module]
+    options: Mapping[str, Any]
+    inputs: Callable[[nn.Module, int], dict[str, Tensor]]
+    outputs: Callable[..., list[Tensor]]
+    presets: Mapping[str, int]
+    layouts: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"defaults": {}})
+    fill: Callable[[nn.Module], Any] = lambda model: None
+    refused_inputs: Rows = ()
+    refused_options: Rows = ()
+
+    def make(self, **changes: Any) -> nn.Module:
+        """The same weights each time, in evaluation mode."""
+        torch.manual_seed(0)
+        model = self.cls(**{**self.options, **changes})
+        self.fill(model)
+        return model.eval()
+
+    def run(self, model: nn.Module, samples: int = 2) -> list[Tensor]:
+        """Outputs for the same inputs each time."""
+        return self.outputs(model, **self.inputs(model, samples))
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -1,0 +1,440 @@
+"""What every pipeline of `METHODS` promises, on tiny real components of its own."""
+
+import ast
+import copy
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from contract_cases import ImageSamplerCase, PipelineCase, RecognizerCase, seeded
+from diffusers import DiffusionPipeline
+from diffusers.pipelines import pipeline_utils
+from diffusers.utils import dynamic_modules_utils
+from PIL import Image
+from torch import Tensor, nn
+
+from pocket_diffusers.pipelines import METHODS, pipeline_class
+from pocket_diffusers.pipelines.generation import ImageRequest, generate
+from pocket_diffusers.pipelines.outputs import ImageOutput, Output
+from pocket_diffusers.pipelines.repository import save_repository
+
+ROOT = Path(__file__).parents[2]
+CASES: dict[tuple[str, str], PipelineCase] = {
+    (slug, task): case for slug in METHODS for task, case in import_module(f"tiny_{slug}").PIPELINES.items()
+}
+NAMES = dict(argvalues=CASES, ids=lambda name: "-".join(name))
+SAMPLERS = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, ImageSamplerCase)]}
+RECOGNIZERS = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, RecognizerCase)]}
+
+
+@cache
+def shared(name: tuple[str, str]) -> DiffusionPipeline:
+    """A pipeline that tests leave as it was."""
+    return made(name)
+
+
+def made(name: tuple[str, str]) -> DiffusionPipeline:
+    return silent(CASES[name].make())
+
+
+def silent(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def realigned(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+    """A loaded pipeline with its weights at addresses like new ones': kernels round by alignment, in the last bit."""
+    for model in models_of(pipeline).values():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+    return silent(pipeline)
+
+
+def models_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+
+
+def same(first: object, second: object) -> bool:
+    return torch.equal(first, second) if isinstance(first, Tensor) else first == second
+
+
+def refuses(pipeline: DiffusionPipeline, case: PipelineCase, arguments: dict, message: str, monkeypatch) -> None:
+    """One sentence, before a model is run."""
+    for model in models_of(pipeline).values():
+        monkeypatch.setattr(type(model), "forward", lambda *a, **k: pytest.fail("a model ran"))
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        pipeline(**{case.argument: case.values[0], **arguments})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# Every pipeline
+
+
+def test_every_task_has_a_case():
+    assert list(CASES) == [(slug, task) for slug, tasks in METHODS.items() for task in tasks]
+    assert [type(shared(name)) for name in CASES] == [pipeline_class(*name) for name in CASES]
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_one_input_has_one_result_and_nothing_is_changed(name):
+    case, pipeline = CASES[name], shared(name)
+    parts = {part: value for part, value in pipeline.components.items() if not part.startswith("tokenizer")}
+    states = {
+        part: value.state_dict() if isinstance(value, nn.Module) else vars(value) for part, value in parts.items()
+    }
+    before = copy.deepcopy(states)
+    first = case.result(pipeline)
+    assert torch.equal(first, case.result(pipeline))
+    for part, state in states.items():
+        assert state.keys() == before[part].keys()
+        assert all(same(value, before[part][key]) for key, value in state.items()), part
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_a_sample_does_not_depend_on_its_batch(name):
+    case, pipeline = CASES[name], shared(name)
+    batch = case.result(pipeline, case.values)
+    for index, value in enumerate(case.values):
+        seed = {"generator": seeded(index)} if isinstance(case, ImageSamplerCase) else {}
+        torch.testing.assert_close(batch[index], case.result(pipeline, [value], **seed)[0], atol=1e-4, rtol=1e-4)
+    assert min((one - other).abs().max() for one, other in pairwise(batch)) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", **NAMES)
+def test_half_precision_is_near(name, dtype):
+    case = CASES[name]
+    full, half = case.result(shared(name)), case.result(made(name).to(dtype))
+    assert half.dtype == torch.float32 and half.isfinite().all()
+    assert (half - full).abs().mean() < 0.05 * full.abs().mean()
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_a_tuple_instead_of_an_output(name):
+    case, pipeline = CASES[name], shared(name)
+    output, fields = case.call(pipeline, case.values), case.call(pipeline, case.values, return_dict=False)
+    assert isinstance(output, Output) and isinstance(fields, tuple)
+    assert all(same(value, output[key]) for key, value in zip(output, fields, strict=True))
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_outputs_are_kept_in_files(name, tmp_path):
+    case, pipeline = CASES[name], shared(name)
+    calls = [case.call(pipeline, case.values[:2]), case.call(pipeline, case.values[2:])]
+    output = type(calls[0]).joined(calls)
+    files = output.save(tmp_path, ["one", "a red Cube!", ""])
+    assert [Path(file).stem for file in files] == ["000-one", "001-a-red-cube", "002"]
+    assert all((tmp_path / file).stat().st_size for file in files)
+    with pytest.raises(ValueError):
+        output.save(tmp_path, ["one"])
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_progress_bar_reaches_its_end(name, capsys):
+    pipeline = made(name)
+    pipeline.set_progress_bar_config(disable=False)
+    CASES[name].call(pipeline, CASES[name].values)
+    total = re.findall(r"(\d+)/(\d+)", capsys.readouterr().err)[-1]
+    assert total[0] == total[1] and int(total[1]) in (2, 3)  # steps or pictures
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [pytest.param(name, *row, id=f"{name[1]}-{row[1]}") for name, case in CASES.items() for row in case.refused],
+)
+def test_bad_input_is_refused_before_anything_runs(name, arguments, message, monkeypatch):
+    refuses(shared(name), CASES[name], arguments, message, monkeypatch)
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_saving_and_loading_is_bit_exact(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline_utils.logger, "warning", pytest.fail)
+    pipeline, case = shared(name), CASES[name]
+    pipeline.save_pretrained(tmp_path)
+    again = realigned(type(pipeline).from_pretrained(tmp_path))
+    assert torch.equal(case.result(again), case.result(pipeline))
+    assert again.parameters == pipeline.parameters
+    half = type(pipeline).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {model.dtype for model in models_of(half).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_plain_diffusers_loads_the_repository(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    pipeline, case = shared(name), CASES[name]
+    folder = save_repository(pipeline, tmp_path / "tiny", dtype=torch.float32, readme="a card")
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["_class_name"] == METHODS[name[0]][name[1]].split(":")
+    assert (folder / f"{index['_class_name'][0]}.py").is_file()
+    loaded = realigned(DiffusionPipeline.from_pretrained(folder, trust_remote_code=True))
+    assert type(loaded) is type(pipeline)
+    assert torch.equal(case.result(loaded), case.result(pipeline))
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_offload_order_names_every_model(name):
+    pipeline = shared(name)
+    assert sorted(pipeline.model_cpu_offload_seq.split("->")) == sorted(models_of(pipeline))
+
+
+# Pipelines that draw
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_defaults_are_those_of_the_class(name):
+    pipeline, seen = shared(name), []
+
+    def stop(pipe, step, timestep, tensors):
+        seen.append((pipe.num_timesteps, pipe.guidance_scale))
+        pipe._interrupt = True
+        return tensors
+
+    (image,) = pipeline(**{CASES[name].argument: CASES[name].values[0]}, callback_on_step_end=stop).images
+    assert seen == [(pipeline.defaults.num_inference_steps, pipeline.defaults.guidance_scale)]
+    assert image.size == (pipeline.default_size,) * 2
+    given = {key: value.default for key, value in inspect.signature(type(pipeline).__call__).parameters.items()}
+    assert vars(pipeline.defaults).items() <= given.items()
+
+
+SAME_NUMBER = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+
+
+def typed_numbers(tree: ast.AST) -> Iterator[tuple[str, float]]:
+    """Names that get a number: by assignment, as a default, as a keyword of a call or in a dictionary."""
+    for node in ast.walk(tree):
+        pairs = []
+        if isinstance(node, ast.Call):
+            pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
+        elif isinstance(node, ast.Dict):
+            pairs = [(getattr(key, "value", None), value) for key, value in zip(node.keys, node.values, strict=True)]
+        elif isinstance(node, ast.arguments):
+            names = [argument.arg for argument in (*node.posonlyargs, *node.args)]
+            pairs = zip(reversed(names), reversed(node.defaults), strict=False)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name | ast.Tuple):
+            names = getattr(node.targets[0], "elts", node.targets)
+            values = getattr(node.value, "elts", [node.value])
+            pairs = zip([getattr(name, "id", None) for name in names], values, strict=False)
+        for name, value in pairs:
+            if isinstance(name, str) and isinstance(value, ast.Constant) and isinstance(value.value, int | float):
+                yield SAME_NUMBER.get(name.lower(), name.lower()), value.value
+
+
+def test_no_default_is_typed_twice():
+    """Only the class of a pipeline holds these numbers: contract, benchmark, Space and static page read them there."""
+    defaults = {pair for name in SAMPLERS["argvalues"] for pair in vars(shared(name).defaults).items()}
+    typed = {
+        str(path.relative_to(ROOT))
+        for folder in ("pipelines", "eval", "spaces", "model_cards")
+        for path in (ROOT / folder).rglob("*.py")
+        if defaults & set(typed_numbers(ast.parse(path.read_text())))
+    }
+    assert typed == {f"pipelines/{METHODS[slug][task].split(':')[0]}.py" for slug, task in SAMPLERS["argvalues"]}
+    for page in (ROOT / "spaces").rglob("*.html"):
+        assert not re.search(r'id="(steps|guidance)"[^>]*\bvalue=', page.read_text()), page
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_another_seed_or_another_wish_is_another_result(name):
+    case, pipeline = CASES[name], shared(name)
+    first = case.result(pipeline)
+    assert not torch.equal(first, case.result(pipeline, generator=seeded(1)))
+    assert not torch.equal(first, case.result(pipeline, case.values[1:2]))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_one_generator_is_drawn_picture_after_picture(name):
+    case, pipeline = CASES[name], shared(name)
+    four, two = (
+        case.result(pipeline, generator=torch.Generator().manual_seed(9), **{case.copies: count}) for count in (4, 2)
+    )
+    torch.testing.assert_close(four[:2], two, atol=1e-4, rtol=0)
+    assert (four[0] - four[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_pictures_of_one_wish_stand_together(name):
+    case, pipeline = CASES[name], shared(name)
+    pair = case.result(pipeline, case.values[:2], **{case.copies: 2}, generator=seeded(1, 2, 1, 2))
+    alone = case.result(pipeline, case.values[1:2], **{case.copies: 2}, generator=seeded(1, 2))
+    torch.testing.assert_close(pair[2:], alone, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_output_types_have_their_shapes_and_ranges(name):
+    case, pipeline = CASES[name], shared(name)
+    height, width = 3 * pipeline.size_multiple, 2 * pipeline.size_multiple
+
+    def draw(kind):
+        output = case.call(pipeline, height=height, width=width, output_type=kind)
+        assert isinstance(output, ImageOutput)
+        return output.images
+
+    tensor, array, (image,), latents = map(draw, ("pt", "np", "pil", "latent"))
+    assert (tensor.shape, tensor.dtype) == ((1, 3, height, width), torch.float32)
+    assert 0 <= tensor.min() < tensor.max() <= 1
+    assert (array.shape, array.dtype) == ((1, height, width, 3), np.float32)
+    assert np.allclose(array, tensor.permute(0, 2, 3, 1))
+    assert isinstance(image, Image.Image) and image.size == (width, height) and image.mode == "RGB"
+    assert np.abs(np.asarray(image) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
+    factor = pipeline.vae_scale_factor
+    shape = (1, pipeline.unet.config.in_channels, height // factor, width // factor)
+    assert (latents.shape, latents.dtype) == (shape, torch.float32)
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_latents_may_be_given(name):
+    case, pipeline = CASES[name], shared(name)
+    height = 3 * pipeline.size_multiple
+    shape = (1, pipeline.unet.config.in_channels, height // pipeline.vae_scale_factor, pipeline.unet.config.sample_size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(case.result(pipeline, latents=noise), case.result(pipeline, height=height))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_guidance_of_one_and_less_is_none(name):
+    case, pipeline = CASES[name], shared(name)
+    plain = case.result(pipeline, guidance_scale=1.0)
+    assert torch.equal(plain, case.result(pipeline, guidance_scale=0))
+    torch.testing.assert_close(plain, case.result(pipeline, guidance_scale=1.0001), atol=1e-3, rtol=0)
+    assert not torch.allclose(plain, case.result(pipeline, guidance_scale=4.0), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_callback_sees_and_replaces_tensors(name):
+    case, pipeline, seen = CASES[name], shared(name), []
+    names = ["latents", *case.conditions]
+
+    def zero_at_the_end(pipe, step, timestep, tensors):
+        seen.append((step, float(timestep), {key: len(value) for key, value in tensors.items()}))
+        return {"latents": tensors["latents"] * 0} if step == 1 else {}
+
+    options = {"callback_on_step_end": zero_at_the_end, "callback_on_step_end_tensor_inputs": names}
+    latents = case.result(pipeline, case.values[:2], **options)
+    assert torch.equal(latents, torch.zeros_like(latents))
+    rows = {key: 2 if key == "latents" else 4 for key in names}  # with guidance, conditions stand twice
+    assert [(step, sizes) for step, _, sizes in seen] == [(0, rows), (1, rows)] and seen[0][1] > seen[1][1]
+    assert pipeline.num_timesteps == 2
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_interrupt_stops_after_the_running_step(name):
+    case, pipeline, steps = CASES[name], shared(name), []
+
+    def stop(pipe, step, timestep, tensors):
+        steps.append(step)
+        pipe._interrupt = step == 2
+        return tensors
+
+    case.call(pipeline, num_inference_steps=9, callback_on_step_end=stop)
+    assert steps == [0, 1, 2] and pipeline.interrupt
+    case.call(pipeline)
+    assert not pipeline.interrupt
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_guidance_may_be_cut_off_on_the_way(name):
+    case, pipeline = CASES[name], shared(name)
+
+    def cut(pipe, step, timestep, tensors):
+        pipe._guidance_scale = 1.0
+        return tensors
+
+    shortened = case.result(pipeline, case.values[:2], callback_on_step_end=cut)
+    assert not torch.equal(shortened, case.result(pipeline, case.values[:2]))
+    assert not torch.equal(shortened, case.result(pipeline, case.values[:2], guidance_scale=1.0))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_bad_sampling_is_refused_before_anything_runs(name, monkeypatch):
+    pipeline, case = shared(name), CASES[name]
+    side, multiple, factor = pipeline.default_size, pipeline.size_multiple, pipeline.vae_scale_factor
+    odd = 2 * multiple + 1
+    shape = [1, pipeline.unet.config.in_channels, side // factor, side // factor]
+    latents = torch.zeros(shape)
+    wanted = re.escape(f"latents must be {shape}")
+    for arguments, message in (
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number of at least 1, not 0"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps"),
+        ({case.copies: 0}, f"{case.copies} must be"),
+        ({"guidance_scale": -1}, "guidance_scale must be a number of at least 0, not -1"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"height": odd}, f"height must be a multiple of {multiple} pixels, not {odd}: the nearest is {odd - 1} or "),
+        ({"width": 0}, "width must be a whole number of at least 1"),
+        ({"width": "8"}, "width must be a whole number"),
+        ({"output_type": "jpg"}, "output_type must be one of pil, np, pt, latent, not 'jpg'"),
+        ({"generator": [torch.Generator()] * 2}, "generator is a list of 2, but 1 samples"),
+        ({"generator": 0}, "generator must be a torch.Generator"),
+        ({"latents": latents.repeat(2, 1, 1, 1)}, wanted),
+        ({"latents": latents[:, :-1]}, wanted),
+        ({"latents": latents, "height": side + multiple}, "latents must be"),
+        ({"latents": latents[:, :, :-1]}, f"height must be a multiple of {multiple}"),
+        ({"latents": torch.zeros(4)}, rf"{wanted}, not \[4\]"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "must be one of latents, "),
+    ):
+        refuses(pipeline, case, arguments, message, monkeypatch)
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_a_request_becomes_calls(name):
+    case, pipeline = CASES[name], shared(name)
+    request = ImageRequest(tuple(map(str, case.values[:2])), num_inference_steps=2, num_images_per_prompt=2, seed=3)
+    drawn = generate(pipeline, request)
+    assert len(drawn.output.images) == 4 and drawn.seeds == (3, 4, 5, 6)
+    alone = case.call(pipeline, case.values[1:2], generator=seeded(6)).images[0]
+    assert np.abs(np.asarray(drawn.output.images[3], int) - np.asarray(alone, int)).max() <= 1
+
+
+# Pipelines that look at pictures
+
+
+@pytest.mark.parametrize("name", **RECOGNIZERS)
+def test_size_of_batches_does_not_change_the_result(name):
+    case, pipeline = CASES[name], shared(name)
+    whole = case.result(pipeline, case.values)
+    torch.testing.assert_close(case.result(pipeline, case.values, batch_size=2), whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", **RECOGNIZERS)
+def test_every_kind_of_picture_gives_one_result(name):
+    case, pipeline = CASES[name], shared(name)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    expected = case.result(pipeline, [tensor])
+    for picture in (pixels, Image.fromarray(pixels), pixels.astype(np.float32) / 255):
+        torch.testing.assert_close(case.result(pipeline, [picture]), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(case.numbers(pipeline, tensor), expected)
+    assert torch.equal(case.numbers(pipeline, tensor[None]), expected)
+
+
+@pytest.mark.parametrize("name", **RECOGNIZERS)
+def test_no_text_is_drawn(name):
+    with pytest.raises(ValueError, match=f"{type(shared(name)).__name__} makes no pictures, it looks at them: use"):
+        generate(shared(name), ImageRequest(("a red cube",)))
+
+
+@pytest.mark.parametrize("name", **RECOGNIZERS)
+def test_bad_pictures_are_refused_before_anything_runs(name, monkeypatch):
+    picture = CASES[name].values[0]
+    for arguments, message in (
+        ({"images": []}, "images is empty"),
+        ({"images": [picture, "no.png"]}, r"images\[1\]: there is no picture file at no.png"),
+        ({"images": [picture, None]}, r"images\[1\] must be a PIL picture"),
+        ({"images": np.full((4, 4, 3), np.nan)}, "holds NaN"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+    ):
+        refuses(shared(name), CASES[name], arguments, message, monkeypatch)
+
+
+@pytest.mark.parametrize("name", **RECOGNIZERS)
+def test_a_model_in_training_is_refused(name, monkeypatch):
+    pipeline = made(name)
+    pipeline.model.train()
+    refuses(pipeline, CASES[name], {}, r"training mode.*call model.eval\(\) first", monkeypatch)

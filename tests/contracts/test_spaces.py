@@ -1,0 +1,165 @@
+"""What every Space keeps, whatever its method: pinned files, named settings, sentences for bad input, a page that fits.
+
+A method adds a line to `ASKS`; what only its own page can do is tested in `tests/spaces/<slug>/`.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from pocket_diffusers.pipelines import METHODS
+
+gradio = pytest.importorskip("gradio", reason="Spaces need pip install 'pocket-diffusers[demo]'")
+
+SPACES = Path(__file__).resolve().parents[2] / "spaces"
+SCENE, DIGIT = "scene.png", "digit.png"
+
+ASKS: dict[str, dict[str, dict]] = {
+    "snapgen": {"/generate": {"prompt": "a red cube", "steps": 2, "num_images": 1}},
+    "ascan": {
+        "/detect": {"image": SCENE},
+        "/read_digit": {"image": DIGIT},
+        "/generate": {"color": "red", "shape": "cube", "steps": 2, "num_images": 1},
+    },
+}
+"""slug -> endpoint -> what a caller says at least, the names of files among it; other settings keep their defaults."""
+ENDPOINTS = [(slug, endpoint) for slug, endpoints in ASKS.items() for endpoint in endpoints]
+DRAWING = [(slug, endpoint) for slug, endpoint in ENDPOINTS if "steps" in ASKS[slug][endpoint]]
+"""Those that start from noise: their last answer is the seed."""
+
+
+@pytest.fixture(scope="module")
+def spaces():
+    """`spaces(slug)` is the running Space of a method, `(gr.Blocks, address, client)`, built once."""
+    from gradio_client import Client
+
+    from pocket_diffusers.spaces.look import serve, space_app
+
+    running = {}
+
+    def space(slug: str):
+        if slug not in running:
+            demo = space_app(slug).build()
+            address = serve(demo, wait=False)
+            running[slug] = demo, address, Client(address, verbose=False, analytics_enabled=False)
+        return running[slug]
+
+    yield space
+    for demo, _, _ in running.values():
+        demo.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("given")
+    scene, digit = Image.new("RGB", (64, 64), "grey"), Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(scene).rectangle((20, 20, 40, 40), "red")
+    ImageDraw.Draw(digit).line((32, 10, 32, 54), "black", 5)
+    scene.save(folder / SCENE)
+    digit.save(folder / DIGIT)
+    return folder
+
+
+def ask(client, files: Path, slug: str, endpoint: str, **changes):
+    from gradio_client import handle_file
+
+    given = {**ASKS[slug][endpoint], **changes}
+    given = {key: handle_file(files / value) if value in (SCENE, DIGIT) else value for key, value in given.items()}
+    return client.predict(api_name=endpoint, **given)
+
+
+def settings_of(demo, endpoint: str) -> dict:
+    """The components of an endpoint, by the names of its parameters."""
+    names = [
+        parameter["parameter_name"] for parameter in demo.get_api_info()["named_endpoints"][endpoint]["parameters"]
+    ]
+    (work,) = (work for work in demo.fns.values() if f"/{work.api_name}" == endpoint)
+    return dict(zip(names, work.inputs, strict=True))
+
+
+def test_every_method_has_a_space_here():
+    assert ASKS.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_files_are_those_of_a_space(slug):
+    front_matter = (SPACES / slug / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+    for line in ("sdk: gradio", "app_file: app.py", "license: apache-2.0"):
+        assert line in front_matter
+    pinned = re.search(r"sdk_version: (\S+)", front_matter).group(1)
+    assert f"gradio=={pinned}\n" in (SPACES.parent / "constraints.txt").read_text(encoding="utf-8")
+    assert len(re.search(r"short_description: (.*)", front_matter).group(1)) <= 60, "the Hub cuts it"
+    lines = (SPACES / slug / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("pocket-diffusers")] == ["pocket-diffusers[demo]"]
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_the_api_names_its_endpoints_and_nothing_else(spaces, slug):
+    demo, _, _ = spaces(slug)
+    endpoints = demo.get_api_info()["named_endpoints"]
+    assert endpoints.keys() == ASKS[slug].keys()
+    for endpoint, given in ASKS[slug].items():
+        names = {parameter["parameter_name"] for parameter in endpoints[endpoint]["parameters"]}
+        assert given.keys() <= names and not [name for name in names if re.match(r"param_\d", name)]
+
+
+@pytest.mark.parametrize(("slug", "endpoint"), ENDPOINTS)
+def test_an_endpoint_answers(spaces, files, slug, endpoint):
+    demo, _, client = spaces(slug)
+    (work,) = (work for work in demo.fns.values() if f"/{work.api_name}" == endpoint)
+    answer = ask(client, files, slug, endpoint)
+    assert len(answer) == len(work.outputs) and None not in answer
+
+
+@pytest.mark.parametrize(("slug", "endpoint"), ENDPOINTS)
+def test_settings_out_of_range_get_one_sentence(spaces, files, slug, endpoint):
+    from gradio_client.exceptions import AppError
+
+    demo, _, client = spaces(slug)
+    sliders = {name: one for name, one in settings_of(demo, endpoint).items() if isinstance(one, gradio.Slider)}
+    for name, slider in sliders.items():
+        for value in (slider.minimum - slider.step, slider.maximum + slider.step, 1e9):
+            with pytest.raises(AppError) as error:
+                ask(client, files, slug, endpoint, **{name: value})
+            said = f"{slider.label} must be from {slider.minimum:g} to {slider.maximum:g}, not {value:g}."
+            assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("slug", "endpoint"), DRAWING)
+def test_a_seed_is_kept_and_a_bad_one_gets_one_sentence(spaces, files, slug, endpoint):
+    from gradio_client.exceptions import AppError
+
+    _, _, client = spaces(slug)
+    first = ask(client, files, slug, endpoint, new_seed=True)
+    other = ask(client, files, slug, endpoint, new_seed=True)
+    assert first[-1] != other[-1]
+    again = ask(client, files, slug, endpoint, seed=first[-1], new_seed=False)
+    shown = [Image.open(answer[0][0]["image"]) for answer in (first, again, other)]
+    assert shown[0].tobytes() == shown[1].tobytes() != shown[2].tobytes()
+    for seed, said in ((-1, "-1"), (2**31, "2147483648"), (None, "nothing")):
+        with pytest.raises(AppError) as error:
+            ask(client, files, slug, endpoint, seed=seed, new_seed=False)
+        assert f"Seed must be a whole number from 0 to 2147483647, not {said}." in str(error.value)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
+@pytest.mark.parametrize("slug", METHODS)
+def test_the_page_fits_names_itself_and_asks_no_other_host(spaces, open_page, tmp_path, slug, width, dark):
+    _, address, _ = spaces(slug)
+    page = open_page(address, width=width, dark=dark)
+    title = re.search(r"^title: (.*)$", (SPACES / slug / "README.md").read_text(encoding="utf-8"), re.MULTILINE).group(
+        1
+    )
+    heading = page.locator(".pocket-header h1")
+    heading.wait_for()
+    assert heading.inner_text() in title
+    tabs = page.get_by_role("tab")
+    for index in range(max(1, tabs.count())):
+        if tabs.count():
+            tabs.nth(index).click()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+        assert page.locator("button.primary").filter(visible=True).count() >= 1
+    assert page.screenshot(path=tmp_path / "page.png", full_page=True)
