@@ -64,10 +64,6 @@ class HumanAgreement:
         pictures: share of pictures in which the majorities of both agree.
         raters: share of pairs of raters of one picture with the same verdict: what an agreement can reach.
         by_tag: `ratings` of every tag.
-        false_alarms: share of ratings in which the rules say wrong and the rater fits.
-        misses: the reverse.
-        geneval: mean over the tags of the share of ratings that the rules call correct.
-        geneval_by_raters: the same of the raters' own verdicts.
         n_ratings, n_pictures: counts.
     """
 
@@ -76,10 +72,6 @@ class HumanAgreement:
     pictures: float
     raters: float
     by_tag: dict[str, float]
-    false_alarms: float
-    misses: float
-    geneval: float
-    geneval_by_raters: float
     n_ratings: int
     n_pictures: int
 
@@ -93,13 +85,9 @@ def human_agreement(ratings: Sequence[Rating]) -> HumanAgreement:
     if not ratings:
         raise ValueError("ratings is empty; read them from a label file first.")
     judged = [(rating, rating_verdict(rating)) for rating in ratings]
-    same_by_tag, rules_by_tag, raters_by_tag = defaultdict(list), defaultdict(list), defaultdict(list)
-    by_picture = defaultdict(list)
+    same_by_tag, by_picture = defaultdict(list), defaultdict(list)
     for rating, correct in judged:
-        tag = rating.metadata["tag"]
-        same_by_tag[tag].append(correct == rating.fits)
-        rules_by_tag[tag].append(correct)
-        raters_by_tag[tag].append(rating.fits)
+        same_by_tag[rating.metadata["tag"]].append(correct == rating.fits)
         by_picture[rating.picture].append((correct, rating.fits))
     pairs = [one == other for votes in by_picture.values() for (_, one), (_, other) in combinations(votes, 2)]
     return HumanAgreement(
@@ -108,10 +96,6 @@ def human_agreement(ratings: Sequence[Rating]) -> HumanAgreement:
         pictures=mean(_majority(votes, 0) == _majority(votes, 1) for votes in by_picture.values()),
         raters=mean(pairs) if pairs else 1.0,
         by_tag={tag: mean(same) for tag, same in same_by_tag.items()},
-        false_alarms=mean(rating.fits and not correct for rating, correct in judged),
-        misses=mean(correct and not rating.fits for rating, correct in judged),
-        geneval=mean(map(mean, rules_by_tag.values())),
-        geneval_by_raters=mean(map(mean, raters_by_tag.values())),
         n_ratings=len(ratings),
         n_pictures=len(by_picture),
     )

@@ -7,8 +7,7 @@ few degraded pictures, in the same order and from the same seeds.
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,6 @@ import torch
 from ....hub_models.transformer_ascan import AsCANModel
 from ....pipelines.files import read_json, write_json
 from ....pipelines.fitting.loop import FitSettings, fit
-from ....pipelines.result_folder import hardware, installed_versions
 from ....training.datasets.captioned_images import shuffled_batches
 from ....training.datasets.labelled_images import LabelledImages
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
@@ -34,6 +32,7 @@ from ...protocol import protocol_hash
 from ...results import Row
 from ...scores.operations import count_operations, count_parameters
 from ...scores.retrieval import to_pictures, world_records
+from ...timing.record import Record
 from .settings import Settings
 
 SIZE = 32  # pixels
@@ -137,14 +136,16 @@ def measure_ablation(settings: Settings, run: Run) -> Iterator[Row]:
 
 def trained_runs(settings: Settings, path: Path) -> dict[str, list[Training]]:
     """Every run of every design, a seed of all designs before the next; kept in the record at `path`."""
-    record = _Record(path, settings)
-    data = None
+    record, data = _record(settings, path), None
+    done = {(one.name, one.seed): one for one in record.read(_read)}
+    drafts = f"ablation-{protocol_hash(record.protocol)[:8]}"  # other settings have folders of their own
     for seed in range(settings.ablation_seeds):
         for name in DESIGNS:
-            if record.lacks(name, seed):
+            if (name, seed) not in done:
                 data = data or ablation_data(settings)
-                record.add(train_design(name, seed, settings, *data, path.parent / record.run_folder(name, seed)))
-    return {name: [record.runs[name, seed] for seed in range(settings.ablation_seeds)] for name in DESIGNS}
+                done[name, seed] = train_design(name, seed, settings, *data, path.parent / f"{drafts}-{name}-{seed}")
+                record.write(done.values())
+    return {name: [done[name, seed] for seed in range(settings.ablation_seeds)] for name in DESIGNS}
 
 
 def ablation_data(settings: Settings) -> tuple[LabelledImages, LabelledImages]:
@@ -196,47 +197,19 @@ def _fit_settings(name: str, seed: int, steps: int, settings: Settings) -> FitSe
     )  # fmt: skip
 
 
-class _Record:
-    """The file of finished runs; those of other settings or versions are not used."""
+def _record(settings: Settings, path: Path) -> Record:
+    return Record(path, {
+        "steps": list(settings.ablation_steps),
+        "pictures": settings.ablation_pictures,
+        "test_pictures": settings.ablation_test_pictures,
+        "batch": settings.ablation_batch,
+        "designs": json.loads(json.dumps({name: asdict(design) for name, design in DESIGNS.items()})),
+        "training": asdict(TRAINING),
+    })  # fmt: skip
 
-    def __init__(self, path: Path, settings: Settings):
-        self.path = path
-        self.protocol = {
-            "steps": list(settings.ablation_steps),
-            "pictures": settings.ablation_pictures,
-            "test_pictures": settings.ablation_test_pictures,
-            "batch": settings.ablation_batch,
-            "designs": json.loads(json.dumps({name: asdict(design) for name, design in DESIGNS.items()})),
-            "training": asdict(TRAINING),
-            "hardware": hardware(),
-            "versions": installed_versions(),
-        }
-        self.runs = {(run.name, run.seed): run for run in self._read()}
 
-    def lacks(self, name: str, seed: int) -> bool:
-        return (name, seed) not in self.runs
-
-    def run_folder(self, name: str, seed: int) -> str:
-        """Where a run keeps what it has so far; another folder for other settings."""
-        return f"ablation-{protocol_hash(self.protocol)[:8]}-{name}-{seed}"
-
-    def add(self, run: Training) -> None:
-        self.runs[run.name, run.seed] = run
-        date = datetime.now(UTC).date().isoformat()
-        found = [asdict(one) for one in self.runs.values()]
-        write_json(self.path, {"date": date, **self.protocol, "measurements": found})
-
-    def _read(self) -> list[Training]:
-        if not self.path.is_file():
-            return []
-        try:
-            record = read_json(self.path, dict)
-            if any(record[name] != value for name, value in self.protocol.items()):
-                return []
-            runs = [Training(**one) for one in record["measurements"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{self.path} is no record of an ablation: delete it.") from error
-        return [replace(run, compute=tuple(run.compute), accuracy=tuple(run.accuracy)) for run in runs]
+def _read(name: str, seed: int, compute: list[float], accuracy: list[float], error: None) -> Training:
+    return Training(name, seed, tuple(compute), tuple(accuracy), error)
 
 
 def _draw(runs: Mapping[str, Sequence[Training]], path: Path) -> None:

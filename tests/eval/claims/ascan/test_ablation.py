@@ -95,7 +95,7 @@ def test_other_settings_learn_anew(learned, tmp_path):
     rows = measure(tmp_path, ablation_seeds=1, ablation_steps=(1, 3))
     assert len(learned) == 12 and rows[0].interval is None
     (tmp_path / ".ascan.partial" / "ablation.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no record of an ablation"):
+    with pytest.raises(ValueError, match="is no record of a run"):
         measure(tmp_path)
 
 
