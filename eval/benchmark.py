@@ -15,6 +15,7 @@ from ..pipelines import METHODS
 from ..pipelines.files import read_json
 from ..pipelines.library_chatter import silence_libraries
 from ..pipelines.result_folder import hardware
+from .intervals import wilson_interval
 from .results import Row, advantage, update_rows, write_rows
 
 BENCHMARKS = (*METHODS, "world")
@@ -166,6 +167,12 @@ def find_benchmark(slug: str) -> Benchmark:
     if slug not in BENCHMARKS:
         raise unknown_name("method", slug, BENCHMARKS)
     return import_module(f".claims.{slug}.benchmark", __package__).BENCHMARK
+
+
+def share(right: int, count: int) -> dict[str, Any]:
+    """Values of a row that says how many of `count` were right, with Wilson's interval."""
+    interval = wilson_interval(right, count)
+    return {"measured": right / count, "unit": "share", "interval": interval, "n": count, "seed": 0}
 
 
 def _rounded(number: float) -> float:

@@ -12,6 +12,7 @@ from ..pipelines.export.export_bundle import export_pipeline
 from ..pipelines.export.runtime import load_bundle
 from .benchmark import Run
 from .drawing import load_committed
+from .intervals import wilson_interval
 from .results import Row
 from .scores.storage import measure_storage
 
@@ -25,6 +26,11 @@ class Score(NamedTuple):
     share: float
     interval: tuple[float, float] | None
     pictures: int
+
+    @classmethod
+    def of(cls, right: int, pictures: int) -> "Score":
+        """`right` of so many pictures, with Wilson's interval."""
+        return cls(right / pictures, wilson_interval(right, pictures), pictures)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _fits(record: Picture, group: Sequence[Picture]) -> bool:
 
 
 def true_objects(record: Picture) -> list[tuple[str, str, Any]]:
-    """(shape, color, box) of every object of a picture, as `captions.describes` takes them."""
+    """(shape, color, box) of every object of a picture, as `truth.describes` takes them."""
     return [(o.shape, o.color, box) for o, box in zip(record.scene.objects, record.boxes.tolist(), strict=True)]
 
 

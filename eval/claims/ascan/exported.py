@@ -11,7 +11,6 @@ from ....training.datasets.pocketworld.scene import ALL_PAIRS
 from ...benchmark import Run
 from ...exported import ExportedTask, Score, measure_bundles
 from ...instruments.judge import JUDGE, JudgeDetector
-from ...intervals import wilson_interval
 from ...results import Row
 from ...scores.instance_f1 import InstanceCounts, count_all, ground_truth
 from ...scores.retrieval import to_pictures, world_records
@@ -42,8 +41,7 @@ def measure_exported(settings: Settings, run: Run) -> Iterator[Row]:
 
 def read_digits(pipeline: AsCANImageClassificationPipeline) -> Score:
     """Share of held-out digits that are read."""
-    right, digits = count_read(pipeline)
-    return Score(right / digits, wilson_interval(right, digits), digits)
+    return Score.of(*count_read(pipeline))
 
 
 def find_objects(pipeline: AsCANDetectionPipeline, records: list[Picture]) -> Score:
@@ -56,4 +54,4 @@ def draw_named(pipeline: AsCANPipeline, judge: JudgeDetector, count: int) -> Sco
     """Share of pictures in which the judge finds the class asked for, `count` of each class."""
     drawn = sum(draw_classes(pipeline, count), [])
     named = count_named(judge(drawn), ALL_PAIRS * count)
-    return Score(named.named / named.pictures, wilson_interval(named.named, named.pictures), named.pictures)
+    return Score.of(named.named, named.pictures)

@@ -11,7 +11,7 @@ from ....pipelines.pipeline_ascan import AsCANPipeline
 from ....training.datasets.pocketworld.descriptions import colors
 from ....training.datasets.pocketworld.records import Picture
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
-from ...benchmark import Run
+from ...benchmark import Run, share
 from ...drawing import draw_rounds, load_committed
 from ...figures.pairs import draw_pair_sheet
 from ...geneval.rules import judge_picture
@@ -19,7 +19,6 @@ from ...geneval.score_rows import counted, tag_rows
 from ...geneval.world import chance_level, detect_records, own_metadata, score_found, shuffled, to_image
 from ...instruments.features import clip_features
 from ...instruments.judge import JUDGE, JudgeDetector
-from ...intervals import wilson_interval
 from ...results import Row
 from ...scores.fid import fid
 from ...scores.instance_f1 import SCORE, ground_truth
@@ -104,8 +103,7 @@ def measure_generation(settings: Settings, run: Run) -> Iterator[Row]:
     ):
         right, of_truth = getattr(ours, name), getattr(truth, name)
         yield run.row(
-            f"generation-{name}", claim, measured=right / ours.pictures, unit="share", target=target,
-            interval=wilson_interval(right, ours.pictures), n=ours.pictures, seed=0,
+            f"generation-{name}", claim, target=target, **share(right, ours.pictures),
             rival="the judge on PocketWorld's own pictures", rival_measured=of_truth / truth.pictures,
         )  # fmt: skip
     images = list(map(to_image, real))

@@ -10,10 +10,10 @@ import torch
 from ....pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from ....training.datasets.digits import load_digits
 from ....training.objectives.degradation import degrade
-from ...benchmark import Run
+from ...benchmark import Run, share
 from ...drawing import load_committed
 from ...instruments.judge import JUDGE
-from ...intervals import bootstrap_interval, wilson_interval
+from ...intervals import bootstrap_interval
 from ...results import Row
 from ...scores.instance_f1 import InstanceCounts, count_all, ground_truth
 from ...scores.retrieval import to_pictures, world_records
@@ -30,7 +30,7 @@ def measure_digits(settings: Settings, run: Run) -> Iterator[Row]:
     right, digits = count_read(load_committed("ascan", settings.checkpoints / DIGITS))
     yield run.row(
         "digits-accuracy", "The nano classifier reads handwritten digits that it never saw in training.",
-        measured=right / digits, unit="share", target=0.985, interval=wilson_interval(right, digits), n=digits, seed=0,
+        target=0.985, **share(right, digits),
         rival=f"{NEIGHBOURS} nearest neighbours of scikit-learn, same split", rival_measured=neighbours_accuracy(),
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ from ....pipelines.pipeline_snapgen import SnapGenPipeline
 from ....training.datasets.pocketworld.scene import SEEN_PAIRS
 from ...benchmark import Run
 from ...exported import ExportedTask, Score, measure_bundles
-from ...intervals import wilson_interval
 from ...results import Row
 from ...scores.naming import PairNamer, count_right
 from .pictures import NANO, draw_pairs, load_namer
@@ -28,5 +27,4 @@ def measure_exported(settings: Settings, run: Run) -> Iterator[Row]:
 def named_right(namer: PairNamer, pipeline: SnapGenPipeline, count: int) -> Score:
     """Share of pictures that are named as asked, `count` of each seen pair."""
     drawn = draw_pairs(pipeline, SEEN_PAIRS, count)
-    right, pictures = count_right(namer.name(drawn.flatten(0, 1)), list(SEEN_PAIRS) * count)
-    return Score(right / pictures, wilson_interval(right, pictures), pictures)
+    return Score.of(*count_right(namer.name(drawn.flatten(0, 1)), list(SEEN_PAIRS) * count))

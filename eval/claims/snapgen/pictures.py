@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import islice
 from statistics import fmean
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,13 +11,13 @@ from torch import Tensor
 from ....hub_models.losses.photometric import psnr
 from ....pipelines.pipeline_snapgen import SnapGenPipeline
 from ....training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS
-from ...benchmark import Run
+from ...benchmark import Run, share
 from ...drawing import draw_rounds, load_committed
 from ...figures.pairs import draw_pair_sheet
 from ...geneval.drawn import drawn_rows
 from ...instruments.clip import ImageTextEncoder
 from ...instruments.judge import JUDGE, JudgeDetector
-from ...intervals import bootstrap_interval, wilson_interval
+from ...intervals import bootstrap_interval
 from ...results import Row
 from ...scores.naming import PairNamer, count_right, pair_prompt, single_colored
 from ...scores.retrieval import to_pictures, world_records
@@ -56,20 +55,15 @@ def measure_naming(settings: Settings, run: Run) -> Iterator[Row]:
     rival = {"rival": "the judge on PocketWorld's own pictures", "rival_measured": truth[0] / truth[1]}
     yield run.row(
         "judge-seen-pairs", "The judge names the colour and shape asked for among all fifty, pairs seen in training.",
-        target=0.9, **_share(*count_right(named, asked, SEEN_PAIRS)), **rival,
+        target=0.9, **share(*count_right(named, asked, SEEN_PAIRS)), **rival,
     )  # fmt: skip
     yield run.row(
         "judge-held-out-pairs",
         "The judge names the colour and shape asked for among all fifty, pairs never seen in training.",
-        **_share(*count_right(named, asked, HELD_OUT_PAIRS)), **rival,
+        **share(*count_right(named, asked, HELD_OUT_PAIRS)), **rival,
     )  # fmt: skip
     claim = "The judge names the pair of PocketWorld's own test pictures: the ceiling of the rows above."
-    yield run.row("judge-ground-truth", claim, **_share(*truth))
-
-
-def _share(right: int, count: int) -> dict[str, Any]:
-    interval = wilson_interval(right, count)
-    return {"measured": right / count, "unit": "share", "interval": interval, "n": count, "seed": 0}
+    yield run.row("judge-ground-truth", claim, **share(*truth))
 
 
 def measure_geneval(settings: Settings, run: Run) -> Iterator[Row]:

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from ...benchmark import Run
+from ...benchmark import Run, share
 from ...instruments.clip import ImageTextEncoder
-from ...intervals import wilson_interval
 from ...results import Row
 from ...scores.retrieval import measure_retrieval, unambiguous_groups, world_records
 from .settings import Settings
@@ -24,6 +23,5 @@ def measure_retrieval_of_encoders(settings: Settings, run: Run) -> Iterator[Row]
         ):
             yield run.row(
                 f"{name}-{way}", f"{question} among {settings.group_size} different ones with {name} (R@1).",
-                measured=right / recall.queries, unit="share", target=0.9, n=recall.queries, seed=0,
-                interval=wilson_interval(right, recall.queries),
+                target=0.9, **share(right, recall.queries),
             )  # fmt: skip

@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...benchmark import MissingData, Run
+from ...benchmark import MissingData, Run, share
 from ...geneval.human import Rating, human_agreement, read_prompts, read_ratings
-from ...intervals import wilson_interval
 from ...results import Row
 from .settings import Settings
 
@@ -17,20 +16,19 @@ BESIDE_THE_REPOSITORY = Path(__file__).parents[4] / "shared" / "data"
 def measure_raters(settings: Settings, run: Run) -> Iterator[Row]:
     """Agreement in ratings and in pictures; the rules get what each rater saw, so that no detector can err."""
     found = human_agreement(published_ratings())
-    same = {"size": "paper", "unit": "share", "hardware": None, "seed": 0}
     yield run.row(
         "geneval-rules-ratings",
         "Told what a person saw in a picture, GenEval's rules say as that person does whether it fits its caption: "
         "published answers about pictures that CLIP retrieved.",
-        measured=found.ratings, interval=found.interval, n=found.n_ratings,
-        rival="another person who saw the same picture", rival_measured=found.raters, **same,
+        measured=found.ratings, unit="share", interval=found.interval, n=found.n_ratings, seed=0, size="paper",
+        hardware=None, rival="another person who saw the same picture", rival_measured=found.raters,
     )  # fmt: skip
     agreed = round(found.pictures * found.n_pictures)
     yield run.row(
         "geneval-rules-pictures",
         "Told what several people saw in a picture, GenEval's rules by majority say what most of them do: the same "
         "answers.",
-        measured=found.pictures, interval=wilson_interval(agreed, found.n_pictures), n=found.n_pictures, **same,
+        size="paper", hardware=None, **share(agreed, found.n_pictures),
     )  # fmt: skip
 
 
