@@ -102,18 +102,6 @@ def test_throughput_rows_are_pictures_a_second(contest, tmp_path):
         assert picture.width > 500
 
 
-def test_failures_are_rows(contest, tmp_path):
-    contest(lambda one: (0.1,) * 3, errors=["Swin"])
-    rows = measure("throughput", tmp_path)
-    assert rows["throughput-swin-eager-1"].rival == "Swin, which failed"
-    assert rows["throughput-swin-eager-1"].rival_measured is None and rows["throughput-vit-eager-1"].ratio == 1
-    contest(lambda one: (0.1,) * 3, errors=[OURS])
-    rows = measure("throughput", tmp_path)
-    row = rows["throughput-vit-eager-1"]
-    assert (row.measured, row.interval, row.rival_measured) == (0, None, 10)
-    assert row.claim.endswith("It failed: it broke.")
-
-
 def test_resolution_rows_and_their_picture(contest, tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "CLASSIFIERS", {"ViT": CLASSIFIERS["ViT"]})
     contest(lambda one: (one.arguments["pixels"] / 100,) * 3)
