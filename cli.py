@@ -356,7 +356,7 @@ def measure(
     ] = None,
     output: Output = None,
 ) -> None:
-    """Measure what is claimed of a method, beside rivals in the same run.
+    """Measure what is claimed of a method, or of `world`, beside rivals in the same run.
 
     Writes SLUG.json with a row for each claim, pictures, and the record of every timed contender, to --output
     (outputs/eval-SLUG without it). Without --only everything is measured, which can take an hour and needs about
@@ -368,17 +368,14 @@ def measure(
         pocket eval snapgen --only parameters --only operations
         pocket eval snapgen
     """
-    _check_known("method", slug, METHODS)
-    benchmark = import_module(f".eval.claims.{slug}.benchmark", __package__)
-    for name in only or []:
-        _check_known("measurement", name, benchmark.MEASUREMENTS)
-    from .eval.benchmark import failures
+    from .eval.benchmark import find_benchmark
     from .eval.results import rows_table
 
+    benchmark = find_benchmark(slug)
     output = output or Path("outputs") / f"eval-{slug}"
     rows = benchmark.run(only, output)
     Console().print(rows_table(rows))
-    for failure in failures(output, slug):
+    for failure in benchmark.failures(output):
         print(f"Error: {failure}", file=sys.stderr)
     print(f"The rows are in {output / f'{slug}.json'}")
     if any(row.passed is False for row in rows):

@@ -10,8 +10,9 @@ from diffusers import DiffusionPipeline
 
 from ..pipelines.export.export_bundle import export_pipeline
 from ..pipelines.export.runtime import load_bundle
-from ..pipelines.loading import load_pipeline
-from .benchmark import new_row
+from .benchmark import Run
+from .drawing import load_committed
+from .intervals import wilson_interval
 from .results import Row
 from .scores.storage import measure_storage
 
@@ -25,6 +26,11 @@ class Score(NamedTuple):
     share: float
     interval: tuple[float, float] | None
     pictures: int
+
+    @classmethod
+    def of(cls, right: int, pictures: int) -> "Score":
+        """`right` of so many pictures, with Wilson's interval."""
+        return cls(right / pictures, wilson_interval(right, pictures), pictures)
 
 
 @dataclass(frozen=True)
@@ -45,35 +51,38 @@ class ExportedTask:
 
 
 def measure_bundles(
-    slug: str, tasks: Sequence[ExportedTask], checkpoints: Path, back_ends: Sequence[str]
+    run: Run, tasks: Sequence[ExportedTask], checkpoints: Path, back_ends: Sequence[str]
 ) -> Iterator[Row]:
     """A row for each task, back end and precision beside the original, and the bytes of all networks of a back end.
 
     Args:
-        slug: of the method.
+        run: of the measurement "exported" of a method.
         tasks: of its weights.
         checkpoints: folder that holds them.
         back_ends: out of `RUNTIMES`.
     """
-    places = {task.name: str((checkpoints / task.weights).absolute()) for task in tasks}
-    originals = {task.name: task.measure(load_pipeline(slug, places[task.name], on_cpu=True)) for task in tasks}
+    slug = run.benchmark.slug
+    places = {task.name: (checkpoints / task.weights).absolute() for task in tasks}
+    originals = {task.name: task.measure(load_committed(slug, places[task.name])) for task in tasks}
     for back_end in back_ends:
         megabytes = dict.fromkeys(PRECISIONS, 0.0)
         for precision in PRECISIONS:
             for task in tasks:
                 with TemporaryDirectory(prefix="pocket-exported-") as scratch:
-                    bundle = export_pipeline(slug, places[task.name], back_end, precision, Path(scratch) / "bundle")
+                    bundle = export_pipeline(
+                        slug, str(places[task.name]), back_end, precision, Path(scratch) / "bundle"
+                    )
                     megabytes[precision] += measure_storage(bundle).weight_bytes / 1e6
                     score = task.measure(load_bundle(bundle))
-                yield new_row(
-                    slug, "exported", f"exported-{back_end}-{precision}-{task.name}",
+                yield run.row(
+                    f"exported-{back_end}-{precision}-{task.name}",
                     f"Exported in {precision} and run by {RUNTIMES[back_end]}, {task.claim}",
                     measured=score.share, unit="share", interval=score.interval, n=score.pictures, seed=0,
                     rival="the model itself in float32, same inputs and seeds",
                     rival_measured=originals[task.name].share,
                 )  # fmt: skip
-        yield new_row(
-            slug, "exported", f"exported-{back_end}-int8-bytes",
+        yield run.row(
+            f"exported-{back_end}-int8-bytes",
             f"The nano networks for {RUNTIMES[back_end]} are smaller in int8 than in fp32.",
             measured=megabytes["int8"], unit="MB", better="lower", hardware=None,
             rival=f"the same for {RUNTIMES[back_end]} in fp32", rival_measured=megabytes["fp32"],

@@ -37,7 +37,7 @@ class Row:
         interval: 95 % confidence interval (low, high) of `measured`.
         n: items that were measured.
         seed: of everything random in the measurement.
-        hardware: see `hardware`.
+        hardware: see `pipelines.result_folder.hardware`.
         command: measures the row again.
         date: ISO date of the measurement, UTC.
 

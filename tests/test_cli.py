@@ -253,3 +253,9 @@ def test_module_runs_as_a_script():
         [sys.executable, "-m", "pocket_diffusers.cli", "--version"], capture_output=True, text=True, cwd=Path.home()
     )
     assert result.stdout.strip() == __version__
+
+
+def test_eval_knows_the_world_too(capsys, tmp_path):
+    sentence = complaint(capsys, "eval", "world", "--only", "rendring", "-o", str(tmp_path / "out"))
+    assert "measurement 'rendring' is unknown" in sentence and "nearest: 'rendering'" in sentence
+    assert not (tmp_path / "out").exists()

@@ -1,21 +1,39 @@
 """The picture of a picture model: one picture of every colour and shape, held-out pairs framed."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ...training.datasets.pocketworld.scene import COLORS, HELD_OUT_PAIRS, SHAPES
+from ...pipelines.files import whole_file
+from ...training.datasets.pocketworld.scene import ALL_PAIRS, COLORS, HELD_OUT_PAIRS, SHAPES
 from ..scores.naming import Pair
 
 _PAPER, _INK, _FRAME, _WRONG = (250, 250, 248), (32, 32, 36), (230, 120, 20), (190, 30, 30)
 _GAP, _LABEL, _LINE, _FONT_SIZE, _FRAME_WIDTH = 14, 76, 20, 15, 4
 
 
+def draw_pair_sheet(
+    path: Path,
+    pictures: Sequence[Float[Tensor, "3 height width"] | Image.Image],
+    named: Sequence[Pair],
+    framed: Collection[Pair] = HELD_OUT_PAIRS,
+) -> None:
+    """Writes `pair_sheet` as PNG, whole or not at all; pictures and names in the order of `ALL_PAIRS`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    sheet = pair_sheet(dict(zip(ALL_PAIRS, pictures, strict=True)), dict(zip(ALL_PAIRS, named, strict=True)), framed)
+    with whole_file(path) as draft:
+        sheet.save(draft, format="PNG")
+
+
 def pair_sheet(
-    pictures: Mapping[Pair, Float[Tensor, "3 height width"]],
+    pictures: Mapping[Pair, Float[Tensor, "3 height width"] | Image.Image],
     named: Mapping[Pair, Pair],
     framed: Collection[Pair] = HELD_OUT_PAIRS,
     cell: int = 128,
@@ -23,7 +41,7 @@ def pair_sheet(
     """Draws pictures in a table, a row for each colour and a column for each shape.
 
     Args:
-        pictures: of every (color, shape), in [0, 1].
+        pictures: of every (color, shape); tensors in [0, 1].
         named: what the judge took each picture for; written below it where that is wrong.
         framed: pairs that get a frame.
         cell: side of a picture on the sheet, in pixels.
@@ -61,6 +79,8 @@ def _around(left: int, top: int, cell: int) -> tuple[int, int, int, int]:
     return left - edge, top - edge, left + cell + edge - 1, top + cell + edge - 1
 
 
-def _image(picture: Tensor, cell: int) -> Image.Image:
-    pixels = (picture.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BICUBIC)
+def _image(picture: Tensor | Image.Image, cell: int) -> Image.Image:
+    if isinstance(picture, Tensor):
+        pixels = (picture.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+        picture = Image.fromarray(pixels.cpu().numpy())
+    return picture.resize((cell, cell), Image.Resampling.BICUBIC)

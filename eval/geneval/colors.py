@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...pipelines.outputs import Detections, MaskRLE
-from ..instruments.clip_pictures import ClipPictures
+from ..instruments.clip import ClipPictures
 from .classes import GENEVAL_COLORS
 from .rules import GenEvalSettings
 

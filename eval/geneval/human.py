@@ -8,6 +8,7 @@ Source: annotations/*.csv and annotations/mturk_hit_template.html of djghosh13/g
 """
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from ...pipelines.outputs import Detections
 from ...training.datasets.pocketworld.descriptions import Description
+from ..intervals import bootstrap_interval
 from .rules import judge_picture
 
 FULL_FIT = 4
@@ -56,24 +60,18 @@ class HumanAgreement:
 
     Attributes:
         ratings: share of ratings in which the rules, on the rater's answers, give the rater's own verdict.
+        interval: 95 % interval of `ratings`, by a bootstrap over pictures; None for a single picture.
         pictures: share of pictures in which the majorities of both agree.
         raters: share of pairs of raters of one picture with the same verdict: what an agreement can reach.
         by_tag: `ratings` of every tag.
-        false_alarms: share of ratings in which the rules say wrong and the rater fits.
-        misses: the reverse.
-        geneval: mean over the tags of the share of ratings that the rules call correct.
-        geneval_by_raters: the same of the raters' own verdicts.
         n_ratings, n_pictures: counts.
     """
 
     ratings: float
+    interval: tuple[float, float] | None
     pictures: float
     raters: float
     by_tag: dict[str, float]
-    false_alarms: float
-    misses: float
-    geneval: float
-    geneval_by_raters: float
     n_ratings: int
     n_pictures: int
 
@@ -87,24 +85,17 @@ def human_agreement(ratings: Sequence[Rating]) -> HumanAgreement:
     if not ratings:
         raise ValueError("ratings is empty; read them from a label file first.")
     judged = [(rating, rating_verdict(rating)) for rating in ratings]
-    same_by_tag, rules_by_tag, raters_by_tag = defaultdict(list), defaultdict(list), defaultdict(list)
-    by_picture = defaultdict(list)
+    same_by_tag, by_picture = defaultdict(list), defaultdict(list)
     for rating, correct in judged:
-        tag = rating.metadata["tag"]
-        same_by_tag[tag].append(correct == rating.fits)
-        rules_by_tag[tag].append(correct)
-        raters_by_tag[tag].append(rating.fits)
+        same_by_tag[rating.metadata["tag"]].append(correct == rating.fits)
         by_picture[rating.picture].append((correct, rating.fits))
     pairs = [one == other for votes in by_picture.values() for (_, one), (_, other) in combinations(votes, 2)]
     return HumanAgreement(
         ratings=mean(correct == rating.fits for rating, correct in judged),
+        interval=_interval([[correct == fits for correct, fits in votes] for votes in by_picture.values()]),
         pictures=mean(_majority(votes, 0) == _majority(votes, 1) for votes in by_picture.values()),
         raters=mean(pairs) if pairs else 1.0,
         by_tag={tag: mean(same) for tag, same in same_by_tag.items()},
-        false_alarms=mean(rating.fits and not correct for rating, correct in judged),
-        misses=mean(correct and not rating.fits for rating, correct in judged),
-        geneval=mean(map(mean, rules_by_tag.values())),
-        geneval_by_raters=mean(map(mean, raters_by_tag.values())),
         n_ratings=len(ratings),
         n_pictures=len(by_picture),
     )
@@ -134,6 +125,18 @@ def pseudo_detections(rating: Rating) -> Iterator[Detections]:
     for chosen in product(*(colors or (None,) for colors in rating.colors)):
         colors = [color for color, count in zip(chosen, rating.counts, strict=True) for _ in range(count)]
         yield Detections(labels, (1.0,) * len(labels), boxes, None, colors)
+
+
+def read_prompts(path: str | Path) -> list[dict[str, Any]]:
+    """The records of GenEval's evaluation_metadata.jsonl, in order.
+
+    Raises:
+        ValueError: a line is no JSON.
+    """
+    try:
+        return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise ValueError(f"{path} is truncated or no file of JSON lines.") from None
 
 
 def read_ratings(path: str | Path, prompts: Sequence[Mapping[str, Any]]) -> list[Rating]:
@@ -180,3 +183,15 @@ def _rating(row: Mapping[str, str], prompts: Sequence[Mapping[str, Any]], place:
 
 def _majority(votes: Sequence[tuple[bool, bool]], side: int) -> bool:
     return sum(vote[side] for vote in votes) * 2 > len(votes)
+
+
+def _interval(agreed: Sequence[Sequence[bool]]) -> tuple[float, float] | None:
+    if len(agreed) < 2:
+        return None
+    counts = np.array([(sum(votes), len(votes)) for votes in agreed])
+
+    def share(drawn: np.ndarray) -> float:
+        same, all_of = counts[drawn.astype(int)].sum(axis=0)
+        return same / all_of
+
+    return bootstrap_interval(range(len(counts)), statistic=share)

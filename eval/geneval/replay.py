@@ -75,15 +75,15 @@ class SeenPicture:
         return cls(stored["metadata"], detections, stored["detector"], stored["weights"])
 
 
-def write_pictures(path: str | Path, pictures: Iterable[SeenPicture]) -> None:
+def write_seen(path: str | Path, pictures: Iterable[SeenPicture]) -> None:
     """Write pictures as JSON lines; the file appears whole or not at all."""
     with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
         for picture in pictures:
             file.write(json.dumps(picture.to_dict(), allow_nan=False) + "\n")
 
 
-def read_pictures(path: str | Path) -> list[SeenPicture]:
-    """Read what `write_pictures` wrote.
+def read_seen(path: str | Path) -> list[SeenPicture]:
+    """Read what `write_seen` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from .clip_pictures import ClipPictures
+from .clip import ClipPictures
 
 INCEPTION = "inception-2015-12-05"
 """Name of the published features of FID: 2048 numbers of pt_inception-2015-12-05-6726825d."""
@@ -63,23 +63,3 @@ def checked_features(features: ArrayLike, name: str) -> Float[np.ndarray, "count
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds numbers that are not finite.")
     return array
-
-
-def checked_pair(generated: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as float64 [count, dim] of one dim.
-
-    Raises:
-        ValueError: see `checked_features`, or for sets of different dim.
-    """
-    first, second = checked_features(generated, "generated"), checked_features(reference, "reference")
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"generated has {first.shape[1]} features a picture, but reference {second.shape[1]}.")
-    return first, second
-
-
-def distance_name(distance: str, extractor: str, count: int) -> str:
-    """The name of a distance with what it depends on: "fid_30k" of the published features, else as
-    "fid_clip-nano-judge_400"."""
-    thousands, rest = divmod(count, 1000)
-    size = str(count) if rest or not thousands else f"{thousands}k"
-    return f"{distance}_{size}" if extractor == INCEPTION else f"{distance}_{extractor}_{size}"

@@ -12,7 +12,7 @@ JUDGE = "ascan-nano-judge"
 
 
 class JudgeDetector:
-    """A detector (see `geneval_detectors.Detector`) from a checkpoint.
+    """A detector (see `geneval.detectors.Detector`) from a checkpoint.
 
     Args:
         folder: of a pipeline for object detection that has a method `detect`.

@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from jaxtyping import Float
+import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
-from transformers import AutoTokenizer, CLIPModel
 
-from ..instruments.clip_pictures import PictureScaling, clip_source
-from ..instruments.image_text_encoder import ImageTextEncoder
+from ..instruments.clip import ClipPictures
 from ..intervals import bootstrap_interval
 
 Compat = Literal["fixed", "official"]
@@ -66,13 +62,9 @@ class ClipScorer:
     def __init__(self, model: str | Path = "clip-nano-judge", compat: Compat = "fixed"):
         if compat not in get_args(Compat):
             raise ValueError(f"compat is {compat!r}; it must be one of {', '.join(get_args(Compat))}.")
-        source = clip_source(model)
-        self.compat = compat
-        self.clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
-        self._encoder = ImageTextEncoder(self.clip, AutoTokenizer.from_pretrained(source))
-        self._scaling = PictureScaling.of(source, self.clip.config.vision_config.image_size)
+        self.compat, self.clip = compat, ClipPictures(model, batch_size=250)
         vision = self.clip.config.vision_config
-        self.backbone = f"{Path(str(model)).name}: ViT {vision.hidden_size}/{vision.patch_size} at {vision.image_size}"
+        self.backbone = f"{self.clip.name}: ViT {vision.hidden_size}/{vision.patch_size} at {vision.image_size}"
         if compat == "official":
             self._check_official()
 
@@ -88,21 +80,15 @@ class ClipScorer:
         truncated = self._count_truncated(captions)
         if truncated and self.compat == "official":
             raise ValueError(f"{truncated} captions are too long for {self.backbone}: compat 'official' cuts none.")
-        pixels = torch.stack([self._scaling.pixels(picture) for picture in pictures])
-        cosines = (self._encode(pixels) * self._encoder.encode_texts(captions)).sum(dim=1).double().tolist()
+        vectors = F.normalize(self.clip.encode_pictures(pictures), dim=-1)
+        cosines = (vectors * self.clip.encode_texts(captions)).sum(dim=1).double().tolist()
         interval = bootstrap_interval(cosines) if len(cosines) > 1 else None
         mean = float(np.mean(cosines))
         return ClipScore(mean, interval, self.backbone, 1.0, self.compat, len(cosines), truncated)
 
-    @torch.no_grad()
-    def _encode(self, pixels: Float[Tensor, "count 3 side side"]) -> Float[Tensor, "count dim"]:
-        parts = pixels.split(self._encoder.batch_size)
-        vectors = torch.cat([self.clip.visual_projection(self.clip.vision_model(part).pooler_output) for part in parts])
-        return torch.nn.functional.normalize(vectors, dim=-1)
-
     def _count_truncated(self, captions: Sequence[str]) -> int:
         length = self.clip.config.text_config.max_position_embeddings
-        return sum(len(tokens) > length for tokens in self._encoder.tokenizer(list(captions)).input_ids)
+        return sum(len(tokens) > length for tokens in self.clip.tokenizer(list(captions)).input_ids)
 
     def _check_official(self) -> None:
         config = self.clip.config

@@ -4,17 +4,14 @@ The result is named after its feature extractor and its number of pictures: it h
 values of different N are not comparable, and only the published Inception features make it plain FID.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from PIL import Image
 
-from ..instruments.features import FeatureExtractor, checked_pair, distance_name
-from ..protocol import protocol_hash
+from .feature_distance import FeatureDistance, checked_pair, distance_name
 
 Compat = Literal["fixed", "official"]
 EPS = 1e-6
@@ -22,46 +19,28 @@ MAX_IMAGINARY = 1e-3
 MAX_DISAGREEMENT = 1e-3  # of the two forms, as a share of the summed variances
 
 
-@dataclass(frozen=True)
-class FidScore:
-    """A Frechet distance with what it means.
+@dataclass(frozen=True, kw_only=True)
+class FidScore(FeatureDistance):
+    """A Frechet distance with what it means; `value` is 0 for equal sets up to rounding, in squared units of features.
 
     Attributes:
-        metric: name with extractor and number of pictures, such as "fid_clip-nano-judge_400".
-        value: the distance, 0 for equal sets up to rounding; in squared units of the features.
         eigenvalue_form: the same distance by eigenvalues, which needs no matrix square root of a product.
-        n, n_reference: pictures of either set.
         dim: features a picture.
         singular: whether a set has too few pictures for a covariance of full rank.
-        extractor: name of the feature extractor.
         compat: "fixed" or "official".
     """
 
-    metric: str
-    value: float
     eigenvalue_form: float
-    n: int
-    n_reference: int
     dim: int
     singular: bool
-    extractor: str
     compat: Compat
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "compat": self.compat, "eps": EPS}
 
     def to_record(self) -> dict[str, Any]:
         """The score as a JSON object. It has no interval: resampled sets repeat pictures, which moves the bias."""
-        keys = ("extractor", "n", "n_reference", "compat")
-        protocol = {**{key: getattr(self, key) for key in keys}, "eps": EPS}
-        return {**asdict(self), "interval": None, "protocol": protocol, "protocol_hash": protocol_hash(protocol)}
-
-
-def fid_of_pictures(
-    generated: Sequence[Image.Image],
-    reference: Sequence[Image.Image],
-    extractor: FeatureExtractor,
-    compat: Compat = "fixed",
-) -> FidScore:
-    """The distance between two sets of pictures, at least two each, by the extractor's features."""
-    return fid(extractor(generated), extractor(reference), extractor.name, compat)
+        return {**super().to_record(), "interval": None}
 
 
 def fid(generated: ArrayLike, reference: ArrayLike, extractor: str, compat: Compat = "fixed") -> FidScore:

@@ -3,60 +3,40 @@
 Unlike FID it is unbiased, so it suits small sets; like FID it is named after its feature extractor.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from PIL import Image
 
-from ..instruments.features import FeatureExtractor, checked_pair, distance_name
-from ..protocol import protocol_hash
+from .feature_distance import FeatureDistance, checked_pair, distance_name
 
 SUBSETS, MAX_SUBSET = 100, 1000
 DEGREE, COEF = 3, 1.0
 
 
-@dataclass(frozen=True)
-class KidScore:
+@dataclass(frozen=True, kw_only=True)
+class KidScore(FeatureDistance):
     """A kernel distance with what it means.
 
+    `value` is the mean of the squared maximum mean discrepancy over subsets: about 0, also below, for equal
+    distributions.
+
     Attributes:
-        metric: name with extractor and number of pictures, such as "kid_clip-nano-judge_400".
-        value: mean of the squared maximum mean discrepancy over subsets; about 0, also below, for equal
-            distributions.
         std: standard deviation over the subsets; they share pictures, so it is no error of `value`.
         subsets, subset_size: how many were drawn, and pictures of either set in each.
-        n, n_reference: pictures of either set.
-        extractor: name of the feature extractor.
         seed: of the subsets.
     """
 
-    metric: str
-    value: float
     std: float
     subsets: int
     subset_size: int
-    n: int
-    n_reference: int
-    extractor: str
     seed: int
 
-    def to_record(self) -> dict[str, Any]:
-        """The score as a JSON object."""
-        keys = ("extractor", "n", "n_reference", "subsets", "subset_size")
+    def settings(self) -> dict[str, Any]:
         kernel = {"degree": DEGREE, "gamma": "1/dim", "coef": COEF}
-        protocol = {**{key: getattr(self, key) for key in keys}, **kernel}
-        return {**asdict(self), "protocol": protocol, "protocol_hash": protocol_hash(protocol)}
-
-
-def kid_of_pictures(
-    generated: Sequence[Image.Image], reference: Sequence[Image.Image], extractor: FeatureExtractor, **options: Any
-) -> KidScore:
-    """The distance between two sets of pictures by the extractor's features; options as `kid` takes them."""
-    return kid(extractor(generated), extractor(reference), extractor.name, **options)
+        return {**super().settings(), "subsets": self.subsets, "subset_size": self.subset_size, **kernel}
 
 
 def kid(

@@ -22,7 +22,7 @@ class Latency:
         interval: 95 % interval of the median; None for a single call.
         n: calls that were timed; warm-up calls do not count.
         warmup: calls before them.
-        hardware: see `results.hardware`.
+        hardware: see `pipelines.result_folder.hardware`.
     """
 
     latency_ms: float
@@ -39,7 +39,7 @@ class Latency:
 def measure_latency(call: Callable[[], Any], repeats: int = 5, warmup: int = 1) -> Latency:
     """Time calls of `call`, such as `lambda: pipeline("a red cube")`; waits for the work of an accelerator.
 
-    For two things that shall be compared use `runner.run_contenders`: it takes turns.
+    For two things that shall be compared use `timing.contest.run_contenders`: it takes turns.
 
     Args:
         call: is called without arguments.

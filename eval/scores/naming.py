@@ -1,4 +1,4 @@
-"""Which colour and shape does a picture show? A judge names one of PocketWorld's fifty pairs."""
+"""Which colour and shape does a picture show? A CLIP names one of PocketWorld's fifty pairs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -12,7 +12,7 @@ from ...training.datasets.pocketworld.captions import caption
 from ...training.datasets.pocketworld.descriptions import colors
 from ...training.datasets.pocketworld.records import Picture
 from ...training.datasets.pocketworld.scene import ALL_PAIRS
-from ..instruments.image_text_encoder import Encoder
+from ..instruments.clip import Encoder
 
 Pair = tuple[str, str]
 """(color, shape)."""
@@ -28,7 +28,7 @@ def bare_prompt(pair: Pair) -> str:
     return pair_prompt(pair).removeprefix("a photo of ")
 
 
-class PairJudge:
+class PairNamer:
     """Zero-shot classification of pictures among the fifty pairs.
 
     A pair's vector is the mean of the unit vectors of its two wordings, "a photo of a red cube" and "a red cube"
@@ -60,7 +60,7 @@ def count_right(named: Sequence[Pair], wanted: Sequence[Pair], among: Iterable[P
 
 
 def single_colored(records: Iterable[Picture], count: int) -> Iterator[tuple[Picture, Pair]]:
-    """The first `count` records of tag `colors` and the pair that each shows: what a perfect judge names."""
+    """The first `count` records of tag `colors` and the pair that each shows: what a perfect namer names."""
     chosen = (record for record in records if record.description.tag == "colors")
     for record in islice(chosen, count):
         (shown,) = record.scene.objects

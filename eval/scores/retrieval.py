@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...training.datasets.pocketworld.records import Picture, pictures
 from ...training.datasets.pocketworld.truth import describes
-from ..instruments.image_text_encoder import Encoder
+from ..instruments.clip import Encoder
 
 MAX_OF_TAG = {"single_object": 0, "two_object": 3}
 """Captions in a group that name shapes alone: true of so many pictures that a few of them keep all others out."""
@@ -76,7 +76,7 @@ def _fits(record: Picture, group: Sequence[Picture]) -> bool:
 
 
 def true_objects(record: Picture) -> list[tuple[str, str, Any]]:
-    """(shape, color, box) of every object of a picture, as `captions.describes` takes them."""
+    """(shape, color, box) of every object of a picture, as `truth.describes` takes them."""
     return [(o.shape, o.color, box) for o, box in zip(record.scene.objects, record.boxes.tolist(), strict=True)]
 
 

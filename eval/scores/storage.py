@@ -1,11 +1,11 @@
 """What a model takes on disk: bytes, and bits for each parameter."""
 
-import json
-import math
-import struct
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from ...pipelines.repository import read_shapes
 
 WEIGHTS = (".safetensors", ".onnx", ".pte")
 """Endings of files that hold weights; so do all files inside a folder `*.mlpackage`."""
@@ -56,21 +56,10 @@ def measure_storage(path: str | Path, parameters: int | None = None) -> Storage:
     weights = [file for file in files if _holds_weights(file)]
     weight_bytes = sum(file.stat().st_size for file in weights)
     if parameters is None and weights and all(file.suffix == ".safetensors" for file in weights):
-        parameters = sum(map(_count_elements, weights)) or None
+        parameters = sum(prod(shape) for file in weights for shape in read_shapes(file).values()) or None
     bits = None if parameters is None else 8 * weight_bytes / parameters
     return Storage(sum(file.stat().st_size for file in files), weight_bytes, parameters, bits, len(files))
 
 
 def _holds_weights(file: Path) -> bool:
     return file.suffix in WEIGHTS or any(part.endswith(".mlpackage") for part in file.parts)
-
-
-def _count_elements(file: Path) -> int:
-    """Elements of all tensors, out of the header alone."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{file} is damaged: it has no safetensors header.") from error

@@ -1,6 +1,6 @@
 """The process of one contender: builds it, warms it up and makes one timed call for each line it reads.
 
-It imports nothing heavy itself, so that its memory is the contender's; the runner sets the number of threads.
+It imports nothing heavy itself, so that its memory is the contender's; `contest` sets the number of threads.
 """
 
 import json
@@ -88,7 +88,7 @@ def serve(commands: TextIO, replies: TextIO, order: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Serves the order in the first argument, a JSON object; started by the runner."""
+    """Serves the order in the first argument, a JSON object; started by `contest`."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints must not get among the replies
     serve(sys.stdin, replies, json.loads(sys.argv[1]))

@@ -8,17 +8,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from ...pipelines.files import read_json, write_json
-from ...pipelines.result_folder import hardware, installed_versions
 from ..intervals import bootstrap_interval
+from .record import Record
 
 TIMEOUT = 3600.0  # seconds that building, warming up or one call may take
 _SHARE_OF_MEMORY = 0.8  # of what is free, that contenders may fill together
@@ -67,7 +66,7 @@ class Measurement:
     def median_seconds(self) -> float:
         return median(self.seconds)
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the median; None for a single call."""
         return _interval(self.seconds)
@@ -119,33 +118,27 @@ def run_contenders(
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
         raise ValueError(f"contenders are called {', '.join(names)}; their names must differ.")
-    record = _Record(Path(output), contenders, repeats, threads)
+    found = _Found(Record(Path(output), {"threads": threads, "repeats": repeats}, threads), contenders)
     with ExitStack() as stack:
         start = _starter(stack, contenders, threads, timeout)
         for number in range(repeats):
             for contender in contenders:
-                if record.wants(contender, number):
+                if found.wants(contender, number):
                     progress(f"{contender.name}, call {number + 1} of {repeats}")
-                    record.note(contender, start, number)
-    return record.measurements()
+                    found.note(contender, start)
+    return found.measurements()
 
 
 class ContenderError(RuntimeError):
     """A contender that could not be built or called; its message says why."""
 
 
-class _Record:
-    """The file of a run, always as complete as the run itself."""
+class _Found:
+    """What is known of each contender, at first out of the record."""
 
-    def __init__(self, path: Path, contenders: Sequence[Contender], repeats: int, threads: int):
-        self.path = path
-        self.protocol = {
-            "threads": threads,
-            "repeats": repeats,
-            "hardware": hardware(threads),
-            "versions": installed_versions(),
-        }
-        known = self._read()
+    def __init__(self, record: Record, contenders: Sequence[Contender]):
+        self._record = record
+        known = {one.name: one for one in record.read(Measurement)}
         fresh = {c.name: Measurement(name=c.name, build=c.build, arguments=c.arguments) for c in contenders}
         self._found = {name: self._resumed(known.get(name), one) for name, one in fresh.items()}
 
@@ -153,7 +146,7 @@ class _Record:
         found = self._found[contender.name]
         return found.error is None and len(found.seconds) <= number
 
-    def note(self, contender: Contender, start: "Start", number: int) -> None:
+    def note(self, contender: Contender, start: "Start") -> None:
         found = self._found[contender.name]
         try:
             with start(contender) as process:
@@ -164,32 +157,15 @@ class _Record:
         except ContenderError as error:
             found = replace(found, error=str(error))
         self._found[contender.name] = found
-        self._write()
+        self._record.write(self.measurements())
 
     def measurements(self) -> list[Measurement]:
         return list(self._found.values())
-
-    def _read(self) -> dict[str, Measurement]:
-        if not self.path.is_file():
-            return {}
-        try:
-            record = read_json(self.path, dict)
-            if any(record[name] != value for name, value in self.protocol.items()):
-                return {}
-            found = [Measurement(**one) for one in record["measurements"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{self.path} is no record of a run: delete it or choose another output.") from error
-        return {one.name: one for one in found}
 
     def _resumed(self, known: Measurement | None, fresh: Measurement) -> Measurement:
         if known is None or (known.build, known.arguments) != (fresh.build, fresh.arguments):
             return fresh
         return replace(known, seconds=tuple(known.seconds), error=None)
-
-    def _write(self) -> None:
-        date = datetime.now(UTC).date().isoformat()
-        record = {"date": date, **self.protocol, "measurements": [asdict(one) for one in self.measurements()]}
-        write_json(self.path, record)
 
 
 class _Process:

@@ -282,3 +282,16 @@ BACKBONE = ModelCase(
 )  # fmt: skip
 
 MODELS = {"unet": UNET, "transformer": BACKBONE}
+
+# What its benchmark measures in the contract: how much less than it does by itself, and what not at all
+
+MEASURED = {
+    "judged_pictures": 4, "true_pictures": 24, "shuffles": 2, "chance_pictures": 8, "pictures_a_class": 1,
+    "modes": ("eager",), "batches": (1,), "repeats": 2, "threads": 1, "ablation_steps": (1,), "ablation_seeds": 1,
+    "ablation_pictures": 8, "ablation_test_pictures": 4, "ablation_batch": 4,
+}  # fmt: skip
+NOT_MEASURED = {
+    "exported": "exports take minutes: tests/eval/claims/ascan/test_exported.py measures a bundle",
+    "operations": "tests/eval/claims/ascan/test_costs.py counts all of them by hand",
+    "resolution": "tests/eval/claims/ascan/test_costs.py measures it, beside a single rival",
+}

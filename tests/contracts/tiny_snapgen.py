@@ -277,3 +277,13 @@ AUTOENCODER = ModelCase(
 )  # fmt: skip
 
 MODELS = {"unet": UNET, "autoencoder": AUTOENCODER}
+
+# What its benchmark measures in the contract: how much less than it does by itself, and what not at all
+
+MEASURED = {
+    "picture_size": 16, "pictures_a_pair": 1, "true_pictures": 4, "reconstructions": 4, "repeats": 2, "threads": 1,
+}  # fmt: skip
+NOT_MEASURED = {
+    "exported": "exports take minutes: tests/eval/claims/snapgen/test_exported.py measures a bundle",
+    "geneval": "it draws every prompt of a list: tests/eval/geneval/test_drawn.py measures pictures that cost nothing",
+}

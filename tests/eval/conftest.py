@@ -1,10 +1,12 @@
-"""Tiny untrained models that take the place of the committed ones."""
+"""Tiny untrained models that take the place of the committed ones, and contests that take no time."""
 
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from pocket_diffusers.eval.scores.naming import pair_prompt
+from pocket_diffusers.eval.timing import cost_rows
+from pocket_diffusers.eval.timing.contest import Measurement
 from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
@@ -39,3 +41,30 @@ def checkpoints(tmp_path_factory):
     pipeline = SnapGenPipeline(vae=vae, unet=unet, scheduler=FlowMatchEulerDiscreteScheduler(), **parts)
     save_repository(pipeline, folder / "snapgen-nano")
     return folder
+
+
+@pytest.fixture
+def contest(monkeypatch):
+    """Replaces the processes of contenders: each takes the seconds, or has the error, that a test asks for.
+
+    `contest(seconds, errors)` returns a list of what `run_contenders` is then asked for; `seconds` is a function of a
+    contender, `errors` are names.
+    """
+    asked = []
+
+    def prepare(seconds, errors=()):
+        def run(contenders, repeats, threads, output):
+            asked.append((contenders, repeats, threads, output))
+            return [
+                Measurement(
+                    name=one.name, build=one.build, arguments=one.arguments,
+                    error="it broke." if one.name in errors else None,
+                    seconds=() if one.name in errors else tuple(seconds(one)), peak_memory_mb=100.0 * len(one.name),
+                )
+                for one in contenders
+            ]  # fmt: skip
+
+        monkeypatch.setattr(cost_rows, "run_contenders", run)
+        return asked
+
+    return prepare

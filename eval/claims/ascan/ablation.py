@@ -7,13 +7,12 @@ few degraded pictures, in the same order and from the same seeds.
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +20,20 @@ import torch
 from ....hub_models.transformer_ascan import AsCANModel
 from ....pipelines.files import read_json, write_json
 from ....pipelines.fitting.loop import FitSettings, fit
-from ....pipelines.result_folder import hardware, installed_versions
 from ....training.datasets.labelled_images import LabelledImages
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
 from ....training.datasets.streams import shuffled_batches
 from ....training.objectives.classification import Classification, ClassificationSettings, accuracy
 from ....training.objectives.degradation import degrade
 from ....training.plot import import_figure
-from ...benchmark import new_row, record_path
+from ...benchmark import Run
 from ...figures.lines import Line, draw_lines
 from ...protocol import protocol_hash
 from ...results import Row
 from ...scores.operations import count_operations, count_parameters
 from ...scores.retrieval import to_pictures, world_records
+from ...timing.record import Record
+from .settings import Settings
 
 SIZE = 32  # pixels
 BACKWARD = 2  # a backward pass costs about two forward passes
@@ -58,6 +58,7 @@ class Design:
         with torch.device("meta"):
             return count_parameters(self.new_model())
 
+    @cached_property
     def gmacs(self) -> float:
         """GMACs of one picture."""
         with torch.device("meta"):
@@ -81,28 +82,9 @@ TRAINING = ClassificationSettings(
 )  # fmt: skip
 WARMUP_STEPS, EMA_DECAY = 50, 0.99
 
-row = partial(new_row, "ascan")
-
-
-class AblationSettings(Protocol):
-    """What the measurement reads of the benchmark's settings.
-
-    Attributes:
-        ablation_steps: numbers of training steps after which accuracy is taken, rising.
-        ablation_seeds: runs of each design.
-        ablation_pictures, ablation_test_pictures: of one object, to learn from and to be measured on.
-        ablation_batch: pictures of a step.
-    """
-
-    ablation_steps: tuple[int, ...]
-    ablation_seeds: int
-    ablation_pictures: int
-    ablation_test_pictures: int
-    ablation_batch: int
-
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """One training of a design.
 
     Attributes:
@@ -124,48 +106,49 @@ class Run:
         return float(np.interp(np.log(compute), np.log(self.compute), self.accuracy))
 
 
-def measure_ablation(settings: AblationSettings, output: Path) -> Iterator[Row]:
-    """Held-out accuracy of every design, at equal steps and at equal compute; draws `output`/ascan-ablation.png.
+def measure_ablation(settings: Settings, run: Run) -> Iterator[Row]:
+    """Held-out accuracy of every design, at equal steps and at equal compute; draws ascan-ablation.png.
 
     What an interrupted run has learned is not learned again.
     """
     import_figure()
-    runs = trained_runs(settings, output)
+    runs = trained_runs(settings, run.record_path())
     steps, tested = settings.ablation_steps[-1], settings.ablation_test_pictures
     same: dict[str, Any] = {"unit": "share", "n": tested, "seed": 0}
-    means = {name: _mean_and_interval([run.accuracy[-1] for run in of]) for name, of in runs.items()}
+    means = {name: _mean_and_interval([one.accuracy[-1] for one in of]) for name, of in runs.items()}
     for name, (mean, interval) in means.items():
         claim = (
             f"Held-out accuracy among fifty classes of the {WORDS[name]} design {' / '.join(DESIGNS[name].stages)}: "
             f"{steps} steps, {settings.ablation_seeds} seeds, equal parameters."
         )
-        yield row("ablation", f"ablation-{name}", claim, measured=mean, interval=interval, **same)
+        yield run.row(f"ablation-{name}", claim, measured=mean, interval=interval, **same)
     compute = min(of[0].compute[-1] for of in runs.values())
-    at = {name: _mean_and_interval([run.accuracy_at(compute) for run in of]) for name, of in runs.items()}
+    at = {name: _mean_and_interval([one.accuracy_at(compute) for one in of]) for name, of in runs.items()}
     for name in (name for name in runs if name != OURS):
         spent = f"{compute:.3g} TMACs of training"
         claim = f"Held-out accuracy of the asymmetric design after {spent}, at equal parameters."
-        yield row(
-            "ablation", f"ablation-over-{name}", claim, measured=at[OURS][0], interval=at[OURS][1],
+        yield run.row(
+            f"ablation-over-{name}", claim, measured=at[OURS][0], interval=at[OURS][1],
             rival=f"the {WORDS[name]} design", rival_measured=at[name][0], **same,
         )  # fmt: skip
-    _draw(runs, output)
+    _draw(runs, run.picture_path("ablation"))
 
 
-def trained_runs(settings: AblationSettings, output: Path) -> dict[str, list[Run]]:
-    """Every run of every design, a seed of all designs before the next; kept in the measurement's record."""
-    path = record_path(output, "ascan", "ablation")
-    record = _Record(path, settings)
-    data = None
+def trained_runs(settings: Settings, path: Path) -> dict[str, list[Training]]:
+    """Every run of every design, a seed of all designs before the next; kept in the record at `path`."""
+    record, data = _record(settings, path), None
+    done = {(one.name, one.seed): one for one in record.read(_read)}
+    drafts = f"ablation-{protocol_hash(record.protocol)[:8]}"  # other settings have folders of their own
     for seed in range(settings.ablation_seeds):
         for name in DESIGNS:
-            if record.lacks(name, seed):
+            if (name, seed) not in done:
                 data = data or ablation_data(settings)
-                record.add(train_design(name, seed, settings, *data, path.parent / record.run_folder(name, seed)))
-    return {name: [record.runs[name, seed] for seed in range(settings.ablation_seeds)] for name in DESIGNS}
+                done[name, seed] = train_design(name, seed, settings, *data, path.parent / f"{drafts}-{name}-{seed}")
+                record.write(done.values())
+    return {name: [done[name, seed] for seed in range(settings.ablation_seeds)] for name in DESIGNS}
 
 
-def ablation_data(settings: AblationSettings) -> tuple[LabelledImages, LabelledImages]:
+def ablation_data(settings: Settings) -> tuple[LabelledImages, LabelledImages]:
     """Pictures to learn from (split train_all) and held-out ones (split test)."""
     return (
         degraded_singles("train_all", settings.ablation_pictures, seed=1),
@@ -184,8 +167,8 @@ def degraded_singles(split: str, count: int, seed: int) -> LabelledImages:
 
 
 def train_design(
-    name: str, seed: int, settings: AblationSettings, train: LabelledImages, test: LabelledImages, folder: Path
-) -> Run:
+    name: str, seed: int, settings: Settings, train: LabelledImages, test: LabelledImages, folder: Path
+) -> Training:
     """Trains a design step count after step count, each run going on from the last.
 
     Args:
@@ -201,11 +184,11 @@ def train_design(
         shares.append(accuracy(model, test))
         write_json(known, shares)
     shutil.rmtree(folder)
-    tmacs = (1 + BACKWARD) * design.gmacs() * batch / 1e3
-    return Run(name, seed, tuple(tmacs * steps for steps in settings.ablation_steps), tuple(shares))
+    tmacs = (1 + BACKWARD) * design.gmacs * batch / 1e3
+    return Training(name, seed, tuple(tmacs * steps for steps in settings.ablation_steps), tuple(shares))
 
 
-def _fit_settings(name: str, seed: int, steps: int, settings: AblationSettings) -> FitSettings:
+def _fit_settings(name: str, seed: int, steps: int, settings: Settings) -> FitSettings:
     data = {"pictures": settings.ablation_pictures, "batch": settings.ablation_batch}
     return FitSettings(
         steps=steps, seed=seed, warmup_steps=min(WARMUP_STEPS, settings.ablation_steps[0]), ema_decay=EMA_DECAY,
@@ -214,57 +197,29 @@ def _fit_settings(name: str, seed: int, steps: int, settings: AblationSettings) 
     )  # fmt: skip
 
 
-class _Record:
-    """The file of finished runs; those of other settings or versions are not used."""
-
-    def __init__(self, path: Path, settings: AblationSettings):
-        self.path = path
-        self.protocol = {
-            "steps": list(settings.ablation_steps),
-            "pictures": settings.ablation_pictures,
-            "test_pictures": settings.ablation_test_pictures,
-            "batch": settings.ablation_batch,
-            "designs": json.loads(json.dumps({name: asdict(design) for name, design in DESIGNS.items()})),
-            "training": asdict(TRAINING),
-            "hardware": hardware(),
-            "versions": installed_versions(),
-        }
-        self.runs = {(run.name, run.seed): run for run in self._read()}
-
-    def lacks(self, name: str, seed: int) -> bool:
-        return (name, seed) not in self.runs
-
-    def run_folder(self, name: str, seed: int) -> str:
-        """Where a run keeps what it has so far; another folder for other settings."""
-        return f"ablation-{protocol_hash(self.protocol)[:8]}-{name}-{seed}"
-
-    def add(self, run: Run) -> None:
-        self.runs[run.name, run.seed] = run
-        date = datetime.now(UTC).date().isoformat()
-        found = [asdict(one) for one in self.runs.values()]
-        write_json(self.path, {"date": date, **self.protocol, "measurements": found})
-
-    def _read(self) -> list[Run]:
-        if not self.path.is_file():
-            return []
-        try:
-            record = read_json(self.path, dict)
-            if any(record[name] != value for name, value in self.protocol.items()):
-                return []
-            runs = [Run(**one) for one in record["measurements"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{self.path} is no record of an ablation: delete it.") from error
-        return [replace(run, compute=tuple(run.compute), accuracy=tuple(run.accuracy)) for run in runs]
+def _record(settings: Settings, path: Path) -> Record:
+    return Record(path, {
+        "steps": list(settings.ablation_steps),
+        "pictures": settings.ablation_pictures,
+        "test_pictures": settings.ablation_test_pictures,
+        "batch": settings.ablation_batch,
+        "designs": json.loads(json.dumps({name: asdict(design) for name, design in DESIGNS.items()})),
+        "training": asdict(TRAINING),
+    })  # fmt: skip
 
 
-def _draw(runs: Mapping[str, Sequence[Run]], output: Path) -> None:
+def _read(name: str, seed: int, compute: list[float], accuracy: list[float], error: None) -> Training:
+    return Training(name, seed, tuple(compute), tuple(accuracy), error)
+
+
+def _draw(runs: Mapping[str, Sequence[Training]], path: Path) -> None:
     lines = []
     for name, of in runs.items():
         points = [_mean_and_interval(values) for values in zip(*(run.accuracy for run in of), strict=True)]
         intervals = [interval for _, interval in points if interval is not None]
         lines.append(Line(WORDS[name], of[0].compute, [mean for mean, _ in points], intervals or None))
     draw_lines(
-        output / "ascan-ablation.png", "Fifty classes, degraded pictures, equal parameters",
+        path, "Fifty classes, degraded pictures, equal parameters",
         ("training compute, TMACs", "held-out accuracy"), lines, log=(True, False),
     )  # fmt: skip
 

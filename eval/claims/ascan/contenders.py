@@ -4,7 +4,7 @@ No published size of the rivals has exactly as many parameters as AsCAN's `tiny`
 that each is within 10 % of it.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from diffusers import DiTTransformer2DModel
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ....hub_models.transformer_ascan import AsCANModel
 from ...timing.contender_process import Work
-from ...timing.onnx_session import onnx_call
+from ...timing.network_work import Mode, network_work
 
 CLASSES, PIXELS = 1000, 224
 OURS = "AsCAN tiny"
@@ -45,8 +45,6 @@ DIT_XL_2 = {  # transformer/config.json of facebook/DiT-XL-2-256
     "sample_size": 32, "patch_size": 2, "attention_bias": True, "activation_fn": "gelu-approximate",
     "num_embeds_ada_norm": 1000, "norm_type": "ada_norm_zero", "norm_elementwise_affine": False,
 }  # fmt: skip
-
-Mode = Literal["eager", "compiled", "onnx"]
 
 
 class Logits(nn.Module):
@@ -88,21 +86,7 @@ def new_dit() -> DiTTransformer2DModel:
 
 
 def build_classification(name: str, mode: Mode, batch: int, pixels: int = PIXELS) -> Work:
-    """Classification of a batch by a network with random weights, in float32.
-
-    Args:
-        mode: "eager", "compiled" (torch.compile) or "onnx" (ONNX Runtime). In torch, weights and pictures lie in
-            channels-last memory, where that helps a network.
-    """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}.")
+    """Classification of a batch by a network with random weights, in float32; see `network_work`."""
     torch.manual_seed(0)
     network = Logits(new_classifier(name, pixels)).eval().requires_grad_(False)
-    pictures = torch.randn(batch, 3, pixels, pixels)
-    if mode == "onnx":
-        return Work(*onnx_call(network, pictures))
-    network = network.to(memory_format=torch.channels_last)
-    pictures = pictures.contiguous(memory_format=torch.channels_last)
-    if mode == "compiled":
-        network = torch.compile(network)
-    return Work(torch.inference_mode()(lambda: network(pictures)))
+    return network_work(network, torch.randn(batch, 3, pixels, pixels), mode)

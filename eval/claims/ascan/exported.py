@@ -2,46 +2,26 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Protocol
 
 from ....pipelines.pipeline_ascan import AsCANPipeline
 from ....pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from ....pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
 from ....training.datasets.pocketworld.records import Picture
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
+from ...benchmark import Run
 from ...exported import ExportedTask, Score, measure_bundles
 from ...instruments.judge import JUDGE, JudgeDetector
-from ...intervals import wilson_interval
 from ...results import Row
 from ...scores.instance_f1 import InstanceCounts, count_all, ground_truth
 from ...scores.retrieval import to_pictures, world_records
-from .drawing import NANO, draw_classes
-from .geneval import count_named
+from .pictures import NANO, count_named, draw_classes
 from .recognition import DIGITS, count_read, counts_interval
+from .settings import Settings
 
 
-class ExportSettings(Protocol):
-    """What the measurement reads of the benchmark's settings.
-
-    Attributes:
-        checkpoints: folder with ascan-nano, ascan-nano-judge and ascan-nano-digits.
-        back_ends: whose bundles run, of `exported.RUNTIMES`.
-        exported_judged_pictures: clean test pictures of PocketWorld in which bundles of the judge find objects.
-        exported_pictures_a_class: drawn of each of the fifty classes, with the seeds 0, 1, 2...
-        world_size: side of PocketWorld's pictures in pixels.
-    """
-
-    checkpoints: Path
-    back_ends: tuple[str, ...]
-    exported_judged_pictures: int
-    exported_pictures_a_class: int
-    world_size: int
-
-
-def measure_exported(settings: ExportSettings, output: Path) -> Iterator[Row]:
+def measure_exported(settings: Settings, run: Run) -> Iterator[Row]:
     """The task of each of the three nano models, done by its bundles, and the bytes of their networks."""
-    records = list(islice(world_records("test", settings.world_size), settings.exported_judged_pictures))
+    records = list(islice(world_records("test", settings.picture_size), settings.exported_judged_pictures))
     judge = JudgeDetector(settings.checkpoints / JUDGE)
     tasks = [
         ExportedTask(
@@ -56,13 +36,12 @@ def measure_exported(settings: ExportSettings, output: Path) -> Iterator[Row]:
             lambda pipeline: draw_named(pipeline, judge, settings.exported_pictures_a_class),
         ),
     ]  # fmt: skip
-    return measure_bundles("ascan", tasks, settings.checkpoints, settings.back_ends)
+    return measure_bundles(run, tasks, settings.checkpoints, settings.back_ends)
 
 
 def read_digits(pipeline: AsCANImageClassificationPipeline) -> Score:
     """Share of held-out digits that are read."""
-    right, digits = count_read(pipeline)
-    return Score(right / digits, wilson_interval(right, digits), digits)
+    return Score.of(*count_read(pipeline))
 
 
 def find_objects(pipeline: AsCANDetectionPipeline, records: list[Picture]) -> Score:
@@ -73,6 +52,6 @@ def find_objects(pipeline: AsCANDetectionPipeline, records: list[Picture]) -> Sc
 
 def draw_named(pipeline: AsCANPipeline, judge: JudgeDetector, count: int) -> Score:
     """Share of pictures in which the judge finds the class asked for, `count` of each class."""
-    drawn = [picture for pictures in draw_classes(pipeline, ALL_PAIRS, count) for picture in pictures]
+    drawn = sum(draw_classes(pipeline, count), [])
     named = count_named(judge(drawn), ALL_PAIRS * count)
-    return Score(named.named / named.pictures, wilson_interval(named.named, named.pictures), named.pictures)
+    return Score.of(named.named, named.pictures)

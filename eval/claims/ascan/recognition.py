@@ -1,55 +1,36 @@
 """How well AsCAN's nano models see: real handwriting, and the objects of PocketWorld, clean and degraded."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from ....pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
-from ....pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
 from ....training.datasets.digits import load_digits
 from ....training.objectives.degradation import degrade
-from ...benchmark import new_row
+from ...benchmark import Run, share
+from ...drawing import load_committed
 from ...instruments.judge import JUDGE
-from ...intervals import bootstrap_interval, wilson_interval
+from ...intervals import bootstrap_interval
 from ...results import Row
 from ...scores.instance_f1 import InstanceCounts, count_all, ground_truth
 from ...scores.retrieval import to_pictures, world_records
+from .settings import Settings
 
 DIGITS = "ascan-nano-digits"
 NEIGHBOURS = 3
 DEGRADATION_SEED, DEGRADATION_CHANCE = 0, 0.5
 TARGETS = {"clean": (0.99, 0.995), "degraded": (0.95, 0.97)}  # instance F1, share of right colours
 
-row = partial(new_row, "ascan")
 
-
-class RecognitionSettings(Protocol):
-    """What the measurements read of the benchmark's settings.
-
-    Attributes:
-        checkpoints: folder with ascan-nano-digits and ascan-nano-judge.
-        judged_pictures: test pictures of PocketWorld in which the judge finds objects.
-        world_size: side of those pictures in pixels.
-    """
-
-    checkpoints: Path
-    judged_pictures: int
-    world_size: int
-
-
-def measure_digits(settings: RecognitionSettings, output: Path) -> Iterator[Row]:
+def measure_digits(settings: Settings, run: Run) -> Iterator[Row]:
     """Held-out accuracy on scikit-learn's digits; beside it, nearest neighbours among the same training digits."""
-    pipeline = AsCANImageClassificationPipeline.from_pretrained(settings.checkpoints / DIGITS)
-    pipeline.set_progress_bar_config(disable=True)
-    right, digits = count_read(pipeline)
-    yield row(
-        "digits", "digits-accuracy", "The nano classifier reads handwritten digits that it never saw in training.",
-        measured=right / digits, unit="share", target=0.985, interval=wilson_interval(right, digits), n=digits, seed=0,
+    right, digits = count_read(load_committed("ascan", settings.checkpoints / DIGITS))
+    yield run.row(
+        "digits-accuracy", "The nano classifier reads handwritten digits that it never saw in training.",
+        target=0.985, **share(right, digits),
         rival=f"{NEIGHBOURS} nearest neighbours of scikit-learn, same split", rival_measured=neighbours_accuracy(),
     )  # fmt: skip
 
@@ -75,31 +56,30 @@ def neighbours_accuracy() -> float:
     return float(neighbours.score(test.pictures.flatten(1).numpy(), test.labels.numpy()))
 
 
-def measure_judge(settings: RecognitionSettings, output: Path) -> Iterator[Row]:
+def measure_judge(settings: Settings, run: Run) -> Iterator[Row]:
     """Instance F1 and colours of the judge on test pictures, clean and as generators and networks spoil them."""
-    pipeline = AsCANDetectionPipeline.from_pretrained(settings.checkpoints / JUDGE)
-    pipeline.set_progress_bar_config(disable=True)
-    records = list(islice(world_records("test", settings.world_size), settings.judged_pictures))
+    judge = load_committed("ascan", settings.checkpoints / JUDGE)
+    records = list(islice(world_records("test", settings.picture_size), settings.judged_pictures))
     truth, pictures = list(map(ground_truth, records)), to_pictures(records)
     shown = {
         "clean": pictures,
         "degraded": degrade(pictures, torch.Generator().manual_seed(DEGRADATION_SEED), DEGRADATION_CHANCE),
     }
     for kind, (f1, colors) in TARGETS.items():
-        yield from _judge_rows(kind, count_all(pipeline.detect(shown[kind]), truth), f1, colors)
+        yield from _judge_rows(run, kind, count_all(judge.detect(shown[kind]), truth), f1, colors)
 
 
-def _judge_rows(kind: str, counts: Sequence[InstanceCounts], f1: float, colors: float) -> Iterator[Row]:
+def _judge_rows(run: Run, kind: str, counts: Sequence[InstanceCounts], f1: float, colors: float) -> Iterator[Row]:
     total = sum(counts, InstanceCounts(0, 0, 0, 0))
     which = {"clean": "test pictures", "degraded": "test pictures that are blurred, noisy, compressed or discoloured"}
     same: dict[str, Any] = {"unit": "share", "n": len(counts), "seed": 0}
-    yield row(
-        "judge", f"judge-{kind}-f1", f"The judge finds every object with its mask in {which[kind]} (instance F1).",
+    yield run.row(
+        f"judge-{kind}-f1", f"The judge finds every object with its mask in {which[kind]} (instance F1).",
         measured=total.f1, target=f1, interval=counts_interval(counts, "f1"), **same,
     )  # fmt: skip
     if total.matched:
-        yield row(
-            "judge", f"judge-{kind}-color", f"The judge names the colours of the objects it finds in {which[kind]}.",
+        yield run.row(
+            f"judge-{kind}-color", f"The judge names the colours of the objects it finds in {which[kind]}.",
             measured=total.color_accuracy, target=colors, interval=counts_interval(counts, "color_accuracy"), **same,
         )  # fmt: skip
 

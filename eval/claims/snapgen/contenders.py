@@ -1,6 +1,5 @@
 """What SnapGen's cost is measured against: networks of diffusers with random weights, given work of the same size."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,9 +9,10 @@ from torch import Tensor, nn
 from ....hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ....hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from ...timing.contender_process import Work
-from ...timing.onnx_session import onnx_call
+from ...timing.network_work import network_work, with_random_weights
 
 LATENT_SIZE = 128  # a picture of 1024 pixels a side
+PIXELS = (512, 1024)
 SD3_AUTOENCODER = {  # vae/config.json of stabilityai/stable-diffusion-3.5-large
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -80,36 +80,13 @@ def decoder_inputs(pixels: int) -> Tensor:
 
 def build_unet_step(name: str, size: int = LATENT_SIZE) -> Work:
     """A denoising step of one picture by a UNet with random weights, in float32 and channels-last memory."""
-    unet = with_random_weights(lambda: new_unet(name)).to(memory_format=torch.channels_last)
+    unet = with_random_weights(lambda: new_unet(name))
     torch.manual_seed(0)
-    inputs = unet_inputs(name, unet, size)
-    return Work(torch.inference_mode()(lambda: unet(**inputs)))
+    return network_work(unet, unet_inputs(name, unet, size), "eager")
 
 
 def build_decoding(name: str, pixels: int) -> Work:
     """Decoding of one picture by a decoder with random weights, in float32 and ONNX Runtime, as on a device."""
     decoder = with_random_weights(lambda: new_decoder(name))
     torch.manual_seed(0)
-    return Work(*onnx_call(decoder, decoder_inputs(pixels)))
-
-
-def with_random_weights(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """A module whose weights keep the scale of activations, made in the memory of the weights alone.
-
-    One block of random numbers fills all of them, since quality is not what is measured: a weight of n inputs gets
-    the deviation n^-1/2, a scale of a norm 1 and a bias 0.
-    """
-    with torch.device("meta"):
-        module = build()
-    assert not list(module.buffers()), "a buffer would lose its values on the meta device"
-    module = module.to_empty(device="cpu").eval().requires_grad_(False)
-    block = torch.randn(2**20, generator=torch.Generator().manual_seed(seed))
-    for name, parameter in module.named_parameters():
-        if parameter.ndim < 2:
-            parameter.data.fill_(float(name.endswith("weight")))
-            continue
-        flat, deviation = parameter.data.view(-1), parameter[0].numel() ** -0.5
-        for start in range(0, flat.numel(), block.numel()):
-            part = flat[start : start + block.numel()]
-            torch.mul(block[: part.numel()], deviation, out=part)
-    return module
+    return network_work(decoder, decoder_inputs(pixels), "onnx")

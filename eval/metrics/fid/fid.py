@@ -4,7 +4,8 @@ import datasets
 import evaluate
 
 from pocket_diffusers.eval.instruments.features import clip_features
-from pocket_diffusers.eval.scores.fid import fid, fid_of_pictures
+from pocket_diffusers.eval.scores.feature_distance import distance_of_pictures
+from pocket_diffusers.eval.scores.fid import fid
 
 DESCRIPTION = "Frechet distance between the features of two sets of pictures, in float64; names what made the features."
 INPUTS = """
@@ -44,4 +45,4 @@ class FID(evaluate.Metric):
         return fid(predictions, targets, extractor, **options).to_record()
 
     def _compute(self, predictions, targets, model="clip-nano-judge", **options):
-        return fid_of_pictures(predictions, targets, clip_features(model), **options).to_record()
+        return distance_of_pictures(fid, predictions, targets, clip_features(model), **options).to_record()

@@ -5,7 +5,7 @@ import json
 import datasets
 import evaluate
 
-from pocket_diffusers.eval.geneval.replay import SeenPicture, read_pictures
+from pocket_diffusers.eval.geneval.replay import SeenPicture, read_seen
 from pocket_diffusers.eval.geneval.score import OFFICIAL, pocketworld_protocol, score_pictures
 
 DESCRIPTION = "Share of pictures that show what their prompts ask for, by GenEval's rules on stored detections."
@@ -49,7 +49,7 @@ class GenEval(evaluate.Metric):
         """Score detections, or with `path` the stored ones."""
         if path is None:
             return super().compute(predictions=predictions, references=references, **options)
-        return _score(read_pictures(path), **options)
+        return _score(read_seen(path), **options)
 
     def _compute(self, predictions, references, detector, weights=None, **options):
         found = [{"masks": None, "colors": None, **json.loads(text)} for text in predictions]

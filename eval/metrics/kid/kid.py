@@ -4,7 +4,8 @@ import datasets
 import evaluate
 
 from pocket_diffusers.eval.instruments.features import clip_features
-from pocket_diffusers.eval.scores.kid import kid, kid_of_pictures
+from pocket_diffusers.eval.scores.feature_distance import distance_of_pictures
+from pocket_diffusers.eval.scores.kid import kid
 
 DESCRIPTION = "Unbiased kernel distance between the features of two sets of pictures, in float64; names the extractor."
 INPUTS = """
@@ -46,4 +47,4 @@ class KID(evaluate.Metric):
         return kid(predictions, targets, extractor, **options).to_record()
 
     def _compute(self, predictions, targets, model="clip-nano-judge", **options):
-        return kid_of_pictures(predictions, targets, clip_features(model), **options).to_record()
+        return distance_of_pictures(kid, predictions, targets, clip_features(model), **options).to_record()

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pocket_diffusers.eval.figures.pairs import pair_sheet
+from pocket_diffusers.eval.figures.pairs import draw_pair_sheet, pair_sheet
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS, COLORS, HELD_OUT_PAIRS, SHAPES
 
 
@@ -57,3 +58,14 @@ def test_a_pair_without_picture_is_refused():
     del some["red", "cube"]
     with pytest.raises(ValueError, match=r"lacks a picture or a name for \('red', 'cube'\)"):
         pair_sheet(some, {pair: pair for pair in ALL_PAIRS})
+
+
+def test_the_sheet_is_written_in_the_order_of_the_pairs(tmp_path):
+    sheet, ordered = pair_sheet(pictures(), {pair: pair for pair in ALL_PAIRS}), list(pictures().values())
+    images = [Image.new("RGB", (8, 8), ink) for ink in inks().values()]
+    for kind in (torch.stack(ordered), images):
+        draw_pair_sheet(tmp_path / "new" / "sheet.png", kind, ALL_PAIRS)
+        with Image.open(tmp_path / "new" / "sheet.png") as drawn:
+            assert drawn.tobytes() == sheet.tobytes()
+    with pytest.raises(ValueError, match="shorter"):
+        draw_pair_sheet(tmp_path / "new" / "sheet.png", images[:3], ALL_PAIRS)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocket_diffusers.eval.geneval.replay import SeenPicture, read_pictures, write_pictures
+from pocket_diffusers.eval.geneval.replay import SeenPicture, read_seen, write_seen
 from pocket_diffusers.pipelines.outputs import Detections, MaskRLE
 
 METADATA = {"tag": "single_object", "include": [{"class": "cat", "count": 1}], "prompt": "a cat", "n_images": 4}
@@ -22,8 +22,8 @@ def test_what_is_written_is_read_back(tmp_path):
         SeenPicture(METADATA, None, "hf", "some/model"),
     ]
     path = tmp_path / "seen.jsonl"
-    write_pictures(path, pictures)
-    assert read_pictures(path) == pictures
+    write_seen(path, pictures)
+    assert read_seen(path) == pictures
     assert [file.name for file in tmp_path.iterdir()] == ["seen.jsonl"]
 
 
@@ -36,7 +36,7 @@ def test_nothing_half_written_stays(tmp_path):
         raise RuntimeError("no more pictures")
 
     with pytest.raises(RuntimeError, match="no more"):
-        write_pictures(path, broken())
+        write_seen(path, broken())
     assert path.read_text() == "as it was\n" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -89,16 +89,16 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, text, complaint):
     path = tmp_path / "seen.jsonl"
     path.write_text(f"{line()}\n{text}\n")
     with pytest.raises(ValueError, match=complaint) as caught:
-        read_pictures(path)
+        read_seen(path)
     assert str(caught.value).startswith("line 2 of seen.jsonl: ")
 
 
 def test_missing_and_empty_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.jsonl is missing"):
-        read_pictures(tmp_path / "nowhere.jsonl")
+        read_seen(tmp_path / "nowhere.jsonl")
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(ValueError, match="empty.jsonl holds no pictures"):
-        read_pictures(tmp_path / "empty.jsonl")
+        read_seen(tmp_path / "empty.jsonl")
 
 
 json_values = st.recursive(

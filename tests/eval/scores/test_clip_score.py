@@ -35,9 +35,9 @@ def test_score_is_the_mean_cosine_that_transformers_computes(folder):
     scorer = ClipScorer(folder)
     made = pictures((16, 16), (16, 16), (16, 16))
     pixels = torch.stack([torch.from_numpy(np.asarray(picture)).permute(2, 0, 1) / 127.5 - 1 for picture in made])
-    tokens = scorer._encoder.tokenizer(CAPTIONS, padding=True, return_tensors="pt")
+    tokens = scorer.clip.tokenizer(CAPTIONS, padding=True, return_tensors="pt")
     with torch.no_grad():
-        output = scorer.clip(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        output = scorer.clip.clip(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
     cosines = torch.cosine_similarity(output.image_embeds, output.text_embeds)
     found = scorer.score(made, CAPTIONS)
     assert found.clip_score == pytest.approx(cosines.mean().item(), abs=1e-5)
@@ -53,7 +53,7 @@ def test_a_folder_s_own_preprocessing_is_used(folder, tmp_path):
     shutil.copytree(folder, target)
     mean, std = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
     (target / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))
-    scaling, plain = ClipScorer(target)._scaling, ClipScorer(folder)._scaling
+    scaling, plain = ClipScorer(target).clip.scaling, ClipScorer(folder).clip.scaling
     (picture,) = pictures((61, 40))
     pixels = scaling.pixels(picture)
     assert torch.allclose(pixels * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None],

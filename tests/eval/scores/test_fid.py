@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from pocket_diffusers.eval.instruments.features import INCEPTION, FeatureExtractor
-from pocket_diffusers.eval.scores.fid import fid, fid_of_pictures, frechet_distance, frechet_distance_by_eigenvalues
+from pocket_diffusers.eval.scores.feature_distance import distance_of_pictures
+from pocket_diffusers.eval.scores.fid import fid, frechet_distance, frechet_distance_by_eigenvalues
 
 scipy = pytest.importorskip("scipy", reason="the extra eval is not installed")
 FORMS = (frechet_distance, frechet_distance_by_eigenvalues)
@@ -131,7 +132,7 @@ def test_pictures_through_an_extractor_of_one_s_own():
     tone = FeatureExtractor("tone", lambda pictures: [np.asarray(each).mean(axis=(0, 1)) for each in pictures])
     dark = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (0, 10, 20)]
     bright = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (100, 110, 120)]
-    found = fid_of_pictures(dark, bright, tone)
+    found = distance_of_pictures(fid, dark, bright, tone)
     assert found.metric == "fid_tone_3" and found.value == pytest.approx(100**2)
     record = found.to_record()
     assert json.loads(json.dumps(record)) == record and record["interval"] is None

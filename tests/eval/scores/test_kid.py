@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from pocket_diffusers.eval.instruments.features import FeatureExtractor
-from pocket_diffusers.eval.scores.kid import kid, kid_of_pictures, polynomial_kernel, unbiased_mmd2
+from pocket_diffusers.eval.scores.feature_distance import distance_of_pictures
+from pocket_diffusers.eval.scores.kid import kid, polynomial_kernel, unbiased_mmd2
 
 
 def twin(x, y):
@@ -97,10 +98,12 @@ def test_pictures_through_an_extractor():
     tone = FeatureExtractor("tone", lambda pictures: [[np.asarray(each).mean() / 255] for each in pictures])
     dark = [Image.new("RGB", (4, 4), (value,) * 3) for value in (0, 1, 2, 3)]
     bright = [Image.new("RGB", (4, 4), (value,) * 3) for value in (200, 201, 202, 203)]
-    assert kid_of_pictures(dark, bright, tone).metric == "kid_tone_4"
-    assert kid_of_pictures(dark, bright, tone).value > 100 * abs(kid_of_pictures(dark, dark, tone).value)
+    assert distance_of_pictures(kid, dark, bright, tone).metric == "kid_tone_4"
+    assert distance_of_pictures(kid, dark, bright, tone).value > 100 * abs(
+        distance_of_pictures(kid, dark, dark, tone).value
+    )
     with pytest.raises(ValueError, match="pictures is empty"):
-        kid_of_pictures([], bright, tone)
+        distance_of_pictures(kid, [], bright, tone)
     short = FeatureExtractor("short", lambda pictures: np.zeros((2, 3)))
     with pytest.raises(ValueError, match="short made 2 rows of features of 4 pictures"):
-        kid_of_pictures(dark, bright, short)
+        distance_of_pictures(kid, dark, bright, short)

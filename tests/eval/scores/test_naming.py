@@ -3,13 +3,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pocket_diffusers.eval.scores.naming import PairJudge, bare_prompt, count_right, pair_prompt, single_colored
+from pocket_diffusers.eval.scores.naming import PairNamer, bare_prompt, count_right, pair_prompt, single_colored
 from pocket_diffusers.eval.scores.retrieval import world_records
 from pocket_diffusers.training.datasets.pocketworld.caption_parsing import parse
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS
 
 
-class GreyJudge(nn.Module):
+class GreyClip(nn.Module):
     """Reads the number of a pair off a picture's grey; its vectors are the rows of an orthogonal matrix."""
 
     def __init__(self):
@@ -29,14 +29,14 @@ def grey(numbers) -> torch.Tensor:
     return (torch.tensor(numbers) / 49).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
 
 
-def test_a_perfect_judge_names_every_pair():
-    assert PairJudge(GreyJudge()).name(grey(range(50))) == list(ALL_PAIRS)
+def test_a_perfect_clip_names_every_pair():
+    assert PairNamer(GreyClip()).name(grey(range(50))) == list(ALL_PAIRS)
 
 
 def test_the_nearest_pair_is_named():
-    judge = PairJudge(GreyJudge())
+    namer = PairNamer(GreyClip())
     numbers = [49, 3, 3, 17]
-    named = judge.name(grey(numbers))
+    named = namer.name(grey(numbers))
     assert named == [ALL_PAIRS[number] for number in numbers]
     assert count_right(named, [ALL_PAIRS[49], ALL_PAIRS[3], ALL_PAIRS[4], ALL_PAIRS[17]]) == (3, 4)
 
@@ -44,16 +44,16 @@ def test_the_nearest_pair_is_named():
 def test_both_wordings_count():
     """One wording, misheard, would name the next pair; together with the other it does not."""
 
-    class HalfDeaf(GreyJudge):
+    class HalfDeaf(GreyClip):
         def encode_texts(self, texts):
             vectors = super().encode_texts(texts)
             misheard = F.normalize(vectors + 1.2 * vectors.roll(1, 0), dim=-1)
             return vectors if texts[0].startswith("a photo") else misheard
 
-    judge = PairJudge(HalfDeaf())
-    alone = (judge.encoder.vectors @ judge.encoder.encode_texts([bare_prompt(pair) for pair in ALL_PAIRS]).T).argmax(1)
+    namer = PairNamer(HalfDeaf())
+    alone = (namer.encoder.vectors @ namer.encoder.encode_texts([bare_prompt(pair) for pair in ALL_PAIRS]).T).argmax(1)
     assert [ALL_PAIRS[number] for number in alone] != list(ALL_PAIRS)
-    assert judge.name(grey(range(50))) == list(ALL_PAIRS)
+    assert namer.name(grey(range(50))) == list(ALL_PAIRS)
 
 
 def test_prompts_are_english():

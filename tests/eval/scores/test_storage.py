@@ -49,5 +49,5 @@ def test_what_cannot_be_measured_is_said(repository, tmp_path):
         measure_storage(repository, parameters=0)
     for damage in (b"", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0[]"):
         (repository / "vae.safetensors").write_bytes(damage)
-        with pytest.raises(ValueError, match="vae.safetensors is damaged"):
+        with pytest.raises(ValueError, match="vae.safetensors (is truncated|has a damaged header)"):
             measure_storage(repository)

@@ -1,30 +1,29 @@
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 import torch
 
-from pocket_diffusers.eval.benchmark import failures, record_path, run_measurements
 from pocket_diffusers.eval.claims.ascan import ablation
 from pocket_diffusers.eval.claims.ascan.ablation import (
     DESIGNS,
     OURS,
-    Run,
+    Training,
     degraded_singles,
-    measure_ablation,
     train_design,
 )
+from pocket_diffusers.eval.claims.ascan.benchmark import BENCHMARK
 from pocket_diffusers.eval.scores.retrieval import world_records
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS
 
 
-@dataclass
-class Settings:
-    ablation_steps: tuple[int, ...] = (1, 2)
-    ablation_seeds: int = 3
-    ablation_pictures: int = 8
-    ablation_test_pictures: int = 6
-    ablation_batch: int = 4
+def settings(**changes):
+    tiny = {"ablation_steps": (1, 2), "ablation_seeds": 3, "ablation_pictures": 8, "ablation_test_pictures": 6}
+    return replace(BENCHMARK.settings, **{**tiny, "ablation_batch": 4, **changes})
+
+
+def measure(output, **changes):
+    return BENCHMARK.measure("ablation", output, settings(**changes))
 
 
 @pytest.fixture
@@ -35,9 +34,9 @@ def learned(monkeypatch):
 
     def train(name, seed, settings, *_):
         trained.append((name, seed))
-        cost = DESIGNS[name].gmacs()
+        cost = DESIGNS[name].gmacs
         accuracy = tuple(level[name] + 0.1 * seed + 0.01 * steps for steps in settings.ablation_steps)
-        return Run(name, seed, tuple(cost * steps for steps in settings.ablation_steps), accuracy)
+        return Training(name, seed, tuple(cost * steps for steps in settings.ablation_steps), accuracy)
 
     monkeypatch.setattr(ablation, "train_design", train)
     monkeypatch.setattr(ablation, "ablation_data", lambda settings: (None, None))
@@ -54,15 +53,15 @@ def test_designs_have_equal_parameters_and_depth():
 
 
 def test_rows_are_means_over_seeds_at_equal_steps_and_at_equal_compute(learned, tmp_path):
-    rows = {row.id: row for row in measure_ablation(Settings(), tmp_path)}
+    rows = {row.id: row for row in measure(tmp_path)}
     assert len(rows) == 7
     row = rows["ablation-asymmetric"]
     assert row.measured == pytest.approx(0.62) and row.n == 6  # 0.52, 0.62, 0.72
     reach = 4.30265 * 0.1 / 3**0.5  # Student's t of two degrees of freedom at 0.975
     assert row.interval == pytest.approx((0.62 - reach, 0.62 + reach), abs=1e-5)
-    least = min(design.gmacs() for design in DESIGNS.values())
+    least = min(design.gmacs for design in DESIGNS.values())
     other = rows["ablation-over-inverted"]
-    cost = DESIGNS["inverted"].gmacs()
+    cost = DESIGNS["inverted"].gmacs
     share = torch.log2(torch.tensor(2 * least / cost)).item()  # between step 1 and step 2
     assert other.rival_measured == pytest.approx(0.3 + 0.1 + 0.01 + 0.01 * share, abs=1e-5)
     assert other.measured < row.measured, "coatnet is cheaper, so ours counts before its last step"
@@ -79,25 +78,25 @@ def test_an_interrupted_ablation_goes_on(learned, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablation, "train_design", break_down)
     with pytest.raises(KeyboardInterrupt):
-        list(measure_ablation(Settings(), tmp_path))
+        measure(tmp_path)
     assert len(learned) == 6
     monkeypatch.setattr(ablation, "train_design", complete)
-    rows = run_measurements("ascan", {"ablation": measure_ablation}, None, tmp_path, Settings())
+    rows = BENCHMARK.run(["ablation"], tmp_path, settings())
     assert len(rows) == 7 and len(learned) == len(set(learned)) == 12
     record = json.loads((tmp_path / "ascan" / "ablation.json").read_text())
-    assert len(record["measurements"]) == 12 and failures(tmp_path, "ascan") == []
-    assert not record_path(tmp_path, "ascan", "ablation").parent.exists()
+    assert len(record["measurements"]) == 12 and BENCHMARK.failures(tmp_path) == []
+    assert not (tmp_path / ".ascan.partial").exists()
 
 
 def test_other_settings_learn_anew(learned, tmp_path):
-    list(measure_ablation(Settings(ablation_seeds=1), tmp_path))
-    list(measure_ablation(Settings(ablation_seeds=2), tmp_path))
+    measure(tmp_path, ablation_seeds=1)
+    measure(tmp_path, ablation_seeds=2)
     assert len(learned) == 8, "more seeds only add"
-    rows = list(measure_ablation(Settings(ablation_seeds=1, ablation_steps=(1, 3)), tmp_path))
+    rows = measure(tmp_path, ablation_seeds=1, ablation_steps=(1, 3))
     assert len(learned) == 12 and rows[0].interval is None
-    record_path(tmp_path, "ascan", "ablation").write_text("{}")
-    with pytest.raises(ValueError, match="is no record of an ablation"):
-        list(measure_ablation(Settings(), tmp_path))
+    (tmp_path / ".ascan.partial" / "ablation.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no record of a run"):
+        measure(tmp_path)
 
 
 def test_pictures_show_one_object_and_are_degraded():
@@ -118,9 +117,9 @@ def test_pictures_show_one_object_and_are_degraded():
 
 def test_training_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
     train, test = degraded_singles("train_all", 8, 1), degraded_singles("test", 6, 2)
-    whole = train_design(OURS, 0, Settings(), train, test, tmp_path / "whole")
+    whole = train_design(OURS, 0, settings(), train, test, tmp_path / "whole")
     assert not (tmp_path / "whole").exists() and len(whole.accuracy) == 2
-    batch, cost = Settings().ablation_batch, DESIGNS[OURS].gmacs()
+    batch, cost = settings().ablation_batch, DESIGNS[OURS].gmacs
     assert whole.compute == pytest.approx([3 * batch * cost * steps / 1000 for steps in (1, 2)])
     weights, real = [], ablation.accuracy
 
@@ -132,12 +131,12 @@ def test_training_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablation, "accuracy", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_design(OURS, 0, Settings(), train, test, tmp_path / "broken")
-    resumed = train_design(OURS, 0, Settings(), train, test, tmp_path / "broken")
+        train_design(OURS, 0, settings(), train, test, tmp_path / "broken")
+    resumed = train_design(OURS, 0, settings(), train, test, tmp_path / "broken")
     assert resumed == whole and len(weights) == 3
     assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
 
 
 def test_accuracy_between_steps_follows_the_logarithm_of_compute():
-    run = Run("asymmetric", 0, (1.0, 4.0), (0.2, 0.6))
+    run = Training("asymmetric", 0, (1.0, 4.0), (0.2, 0.6))
     assert run.accuracy_at(2.0) == pytest.approx(0.4) and run.accuracy_at(4.0) == pytest.approx(0.6)

@@ -1,46 +1,19 @@
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from pocket_diffusers.eval.benchmark import record_path
 from pocket_diffusers.eval.claims.ascan import costs
+from pocket_diffusers.eval.claims.ascan.benchmark import BENCHMARK
 from pocket_diffusers.eval.claims.ascan.contenders import CLASSIFIERS, OURS
-from pocket_diffusers.eval.timing.contest import Measurement
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 
 
-@dataclass
-class Settings:
-    modes: tuple[str, ...] = ("eager",)
-    batches: tuple[int, ...] = (1, 4)
-    pixels: int = 64
-    resolutions: tuple[int, ...] = (128, 256)
-    repeats: int = 3
-    threads: int = 1
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """Replaces the runner: every contender takes the seconds, or has the error, that a test asks for."""
-    asked = []
-
-    def prepare(seconds, errors=()):
-        def run(contenders, repeats, threads, output):
-            asked.append((contenders, repeats, threads, output))
-            return [
-                Measurement(
-                    name=one.name, build=one.build, arguments=one.arguments,
-                    error="it broke." if one.name in errors else None,
-                    seconds=() if one.name in errors else seconds(one), peak_memory_mb=100.0,
-                )
-                for one in contenders
-            ]  # fmt: skip
-
-        monkeypatch.setattr(costs, "run_contenders", run)
-        return asked
-
-    return prepare
+def measure(name, output):
+    settings = replace(
+        BENCHMARK.settings, modes=("eager",), batches=(1, 4), pixels=64, resolutions=(128, 256), repeats=3, threads=1
+    )
+    return {row.id: row for row in BENCHMARK.measure(name, output, settings)}
 
 
 def by_hand(stages, widths, stem, pixels=224, expansion=4, ffn=4, se=0.25, classes=1000):
@@ -75,7 +48,7 @@ def preset(name):
 
 
 def test_parameters_are_those_counted_by_hand_and_meet_the_remembered_budgets():
-    rows = {row.id: row for row in costs.measure_parameters(Settings(), None)}
+    rows = measure("parameters", None)
     assert list(rows) == [f"parameters-{name}" for name in ("tiny", "base", "large", "coatnet-1", "coatnet-2")]
     for name, budget in (("tiny", 55), ("base", 98), ("large", 173)):
         row = rows[f"parameters-{name}"]
@@ -93,7 +66,7 @@ def test_parameters_are_those_counted_by_hand_and_meet_the_remembered_budgets():
 
 
 def test_operations_are_those_counted_by_hand_and_meet_the_remembered_budgets():
-    rows = {row.id: row for row in costs.measure_operations(Settings(), None)}
+    rows = measure("operations", None)
     assert list(rows) == [f"operations-{name}" for name in ("tiny", "base", "large", "imagenet256")]
     for name, budget in (("tiny", 7.7), ("base", 16.7), ("large", 30.7)):
         row = rows[f"operations-{name}"]
@@ -105,10 +78,10 @@ def test_operations_are_those_counted_by_hand_and_meet_the_remembered_budgets():
     assert row.measured == pytest.approx(53, rel=0.02)
 
 
-def test_throughput_rows_are_pictures_a_second(measured, tmp_path):
+def test_throughput_rows_are_pictures_a_second(contest, tmp_path):
     names = (OURS, *CLASSIFIERS)
-    asked = measured(lambda one: tuple((1 + names.index(one.name)) * s for s in (0.1, 0.2, 0.4)))
-    rows = {row.id: row for row in costs.measure_throughput(Settings(), tmp_path)}
+    asked = contest(lambda one: tuple((1 + names.index(one.name)) * s for s in (0.1, 0.2, 0.4)))
+    rows = measure("throughput", tmp_path)
     assert set(rows) == {
         f"throughput-{name}-eager-{batch}" for name in ("convnext", "swin", "vit", "pvt") for batch in (1, 4)
     }
@@ -124,26 +97,15 @@ def test_throughput_rows_are_pictures_a_second(measured, tmp_path):
     contenders, repeats, threads, output = asked[1]
     assert [one.name for one in contenders] == list(names)
     assert contenders[0].arguments == {"name": OURS, "mode": "eager", "batch": 4, "pixels": 64}
-    assert (repeats, threads, output) == (3, 1, record_path(tmp_path, "ascan", "throughput-eager-4"))
+    assert (repeats, threads, output.name) == (3, 1, "throughput-eager-4.json")
     with Image.open(tmp_path / "ascan-eager.png") as picture:
         assert picture.width > 500
 
 
-def test_failures_are_rows(measured, tmp_path):
-    measured(lambda one: (0.1,) * 3, errors=["Swin"])
-    rows = {row.id: row for row in costs.measure_throughput(Settings(), tmp_path)}
-    assert rows["throughput-swin-eager-1"].rival == "Swin, which failed"
-    assert rows["throughput-swin-eager-1"].rival_measured is None and rows["throughput-vit-eager-1"].ratio == 1
-    measured(lambda one: (0.1,) * 3, errors=[OURS])
-    rows = {row.id: row for row in costs.measure_throughput(Settings(), tmp_path)}
-    row = rows["throughput-vit-eager-1"]
-    assert (row.measured, row.interval, row.rival_measured) == (0, None, 10)
-    assert row.claim.endswith("It failed: it broke.")
-
-
-def test_resolution_rows_and_their_picture(measured, tmp_path):
-    measured(lambda one: (one.arguments["pixels"] / 100,) * 3)
-    rows = {row.id: row for row in costs.measure_resolution(Settings(), tmp_path)}
+def test_resolution_rows_and_their_picture(contest, tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "CLASSIFIERS", {"ViT": CLASSIFIERS["ViT"]})
+    contest(lambda one: (one.arguments["pixels"] / 100,) * 3)
+    rows = measure("resolution", tmp_path)
     assert set(rows) == {f"resolution-{what}-{side}" for what in ("operations", "seconds") for side in (128, 256)}
     for side in (128, 256):
         row = rows[f"resolution-operations-{side}"]
@@ -152,6 +114,6 @@ def test_resolution_rows_and_their_picture(measured, tmp_path):
         assert rows[f"resolution-seconds-{side}"].measured == side / 100
     assert rows["resolution-operations-256"].measured > 4 * rows["resolution-operations-128"].measured * 0.99
     assert (tmp_path / "ascan-resolution.png").is_file()
-    measured(lambda one: (), errors=["128 pixels"])
-    with pytest.raises(ValueError, match="AsCAN tiny could not be measured for resolution-seconds-128: it broke"):
-        list(costs.measure_resolution(Settings(), tmp_path))
+    contest(lambda one: (), errors=["128 pixels"])
+    with pytest.raises(ValueError, match="128 pixels could not be measured for resolution-seconds-128: it broke"):
+        measure("resolution", tmp_path)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pocket_diffusers import checkpoint
+from pocket_diffusers.eval.benchmark import CHECKPOINTS, Run
+from pocket_diffusers.eval.claims.ascan.benchmark import BENCHMARK
 from pocket_diffusers.eval.claims.ascan.exported import draw_named, find_objects, read_digits
 from pocket_diffusers.eval.exported import ExportedTask, measure_bundles
 from pocket_diffusers.eval.scores.instance_f1 import ground_truth
@@ -39,7 +40,7 @@ def test_objects_that_are_found_count():
 def test_classes_that_the_judge_finds_count():
     """A generator that draws the class it is asked for, and a judge that takes every cone for a cube."""
 
-    def draw(labels, guidance_scale, generator, num_inference_steps):
+    def draw(labels, generator, output_type):
         return SimpleNamespace(images=labels)
 
     def judge(labels):
@@ -54,11 +55,11 @@ def _one(color: str, shape: str) -> Detections:
     return Detections((shape,), (1.0,), ((2, 2, 6, 6),), None, (color,))
 
 
-def test_a_bundle_is_measured_beside_the_original():
+def test_a_bundle_is_measured_beside_the_original(tmp_path):
     for package in ("optimum", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="needs the extra 'export'")
     task = ExportedTask("digits", "ascan-nano-digits", "digits are read.", read_digits)
-    fp32, int8, size = measure_bundles("ascan", [task], checkpoint("ascan-nano").parent, ["onnx"])
+    fp32, int8, size = measure_bundles(Run(BENCHMARK, "exported", tmp_path), [task], CHECKPOINTS, ["onnx"])
     assert [row.id for row in (fp32, int8, size)] == [
         "exported-onnx-fp32-digits", "exported-onnx-int8-digits", "exported-onnx-int8-bytes",
     ]  # fmt: skip

@@ -7,8 +7,9 @@ import torch
 
 from pocket_diffusers.eval import exported
 from pocket_diffusers.eval.claims.snapgen import exported as exported_snapgen
-from pocket_diffusers.eval.claims.snapgen.benchmark import Settings, run
+from pocket_diffusers.eval.claims.snapgen.benchmark import BENCHMARK
 from pocket_diffusers.eval.claims.snapgen.exported import named_right
+from pocket_diffusers.eval.claims.snapgen.settings import Settings
 from pocket_diffusers.eval.scores.naming import pair_prompt
 from pocket_diffusers.training.datasets.pocketworld.scene import HELD_OUT_PAIRS, SEEN_PAIRS
 
@@ -27,7 +28,7 @@ def test_bundles_are_measured_beside_the_original(checkpoints, tmp_path, monkeyp
     monkeypatch.setattr(exported, "export_pipeline", weighed)
     monkeypatch.setattr(exported_snapgen, "SEEN_PAIRS", SEEN_PAIRS[:4])
     settings = Settings(checkpoints=checkpoints, back_ends=("onnx",), exported_pictures_a_pair=1)
-    rows = {row.id: row for row in run(["exported"], tmp_path, settings)}
+    rows = {row.id: row for row in BENCHMARK.run(["exported"], tmp_path, settings)}
     fp32, int8, size = (
         rows.pop(f"exported-onnx-{name}") for name in ("fp32-seen-pairs", "int8-seen-pairs", "int8-bytes")
     )

@@ -1,7 +1,15 @@
+"""A CLIP model as an instrument, against transformers' own."""
+
+import json
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pocket_diffusers.eval.instruments.image_text_encoder import ImageTextEncoder
+from pocket_diffusers import checkpoint
+from pocket_diffusers.eval.instruments.clip import ClipPictures, ImageTextEncoder, PictureScaling
 from pocket_diffusers.training.objectives.contrastive import ClipSize, new_clip, train_tokenizer
 
 TEXTS = ["a photo of a red cube", "an orange torus", "two green cones and a blue sphere"]
@@ -62,3 +70,44 @@ def test_missing_files_are_named(encoder, folder, tmp_path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(FileNotFoundError, match="model.safetensors is missing"):
         ImageTextEncoder.from_folder(tmp_path)
+
+
+def pictures(*sizes):
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes]
+
+
+def test_embeddings_are_those_of_transformers_before_their_length_is_taken_away():
+    clip = ClipPictures(batch_size=2)
+    made = pictures((64, 64), (64, 64), (64, 64))
+    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 127.5 - 1 for picture in made])
+    with torch.no_grad():
+        tokens = torch.zeros(1, 4, dtype=torch.long)
+        expected = clip.clip(pixel_values=pixels, input_ids=tokens).image_embeds
+    found = clip.encode_pictures(made)
+    assert torch.allclose(torch.nn.functional.normalize(found, dim=1), expected, atol=1e-5)
+    assert (found.norm(dim=1) - 1).abs().max() > 1e-2
+    assert clip.name == "clip-nano-judge"
+
+
+def test_a_folder_s_own_preprocessing_is_used(tmp_path):
+    target = shutil.copytree(checkpoint("clip-nano-judge"), tmp_path / "clip")
+    mean, std = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
+    (target / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))
+    scaling, plain = ClipPictures(target).scaling, PictureScaling(64)
+    (picture,) = pictures((101, 80))
+    shown = scaling.pixels(picture) * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
+    assert torch.allclose(shown, plain.pixels(picture) / 2 + 0.5, atol=1e-6)
+
+
+def test_bad_models_and_pictures(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="is no CLIP model: model.safetensors is missing"):
+        ClipPictures(tmp_path)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        ClipPictures(batch_size=0)
+    clip = ClipPictures()
+    with pytest.raises(ValueError, match="pictures is empty"):
+        clip.encode_pictures([])
+    with pytest.raises(ValueError, match="a picture is str"):
+        clip.encode_pictures(["x.png"])

@@ -1,88 +1,56 @@
-"""GenEval with AsCAN's judge: on PocketWorld's own pictures, on captions that do not belong, on AsCAN's generator."""
+"""What AsCAN's judge makes of pictures: PocketWorld's own, wrong captions, and what the generator draws."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from PIL import Image
 
-from ....pipelines.files import whole_file
 from ....pipelines.outputs import Detections
-from ....training.datasets.pocketworld.descriptions import TAGS, colors
+from ....pipelines.pipeline_ascan import AsCANPipeline
+from ....training.datasets.pocketworld.descriptions import colors
 from ....training.datasets.pocketworld.records import Picture
 from ....training.datasets.pocketworld.scene import ALL_PAIRS
-from ...benchmark import new_row
-from ...figures.pairs import pair_sheet
+from ...benchmark import Run, share
+from ...drawing import draw_rounds, load_committed
+from ...figures.pairs import draw_pair_sheet
 from ...geneval.rules import judge_picture
-from ...geneval.score import GenEvalScore
+from ...geneval.score_rows import counted, tag_rows
 from ...geneval.world import chance_level, detect_records, own_metadata, score_found, shuffled, to_image
-from ...instruments.features import FeatureExtractor, clip_features
+from ...instruments.features import clip_features
 from ...instruments.judge import JUDGE, JudgeDetector
-from ...intervals import wilson_interval
 from ...results import Row
 from ...scores.fid import fid
 from ...scores.instance_f1 import SCORE, ground_truth
 from ...scores.kid import kid
 from ...scores.naming import Pair
 from ...scores.retrieval import world_records
-from .drawing import draw_classes, load_nano
+from .settings import Settings
 
-FEATURES = "clip-nano-judge"
+NANO, FEATURES = "ascan-nano", "clip-nano-judge"
 NOTHING: Pair = ("no", "object")
-
-row = partial(new_row, "ascan")
-
-
-class GenEvalSettings(Protocol):
-    """What the measurements read of the benchmark's settings.
-
-    Attributes:
-        checkpoints: folder with ascan-nano, ascan-nano-judge and clip-nano-judge.
-        true_pictures: of PocketWorld's test split, with their own metadata.
-        shuffles: times that the metadata change places.
-        chance_pictures: of those pictures, each held against the metadata of every other one.
-        pictures_a_class: drawn of each of the fifty classes, with the seeds 0, 1, 2...
-        world_size: side of PocketWorld's pictures in pixels.
-    """
-
-    checkpoints: Path
-    true_pictures: int
-    shuffles: int
-    chance_pictures: int
-    pictures_a_class: int
-    world_size: int
 
 
 # --- the judge ------------------------------------------------------------------------------------------------
 
 
-def measure_geneval(settings: GenEvalSettings, output: Path) -> Iterator[Row]:
+def measure_geneval(settings: Settings, run: Run) -> Iterator[Row]:
     """The judge as GenEval's detector on test pictures: with their own metadata, and with those of others."""
     detector = JudgeDetector(settings.checkpoints / JUDGE)
-    records = list(islice(world_records("test", settings.world_size), settings.true_pictures))
+    records = list(islice(world_records("test", settings.picture_size), settings.true_pictures))
     metadata, found = list(map(own_metadata, records)), detect_records(records, detector)
     score = score_found(metadata, found, detector)
-    yield row(
-        "geneval", "geneval-truth",
-        "With the judge, GenEval finds that PocketWorld's own pictures show what they show.",
-        measured=score.overall, target=0.97, interval=score.interval, **_counted(score),
-    )  # fmt: skip
-    for tag in (tag for tag in TAGS if tag in score.tags):
-        of_tag = score.tags[tag]
-        claim = f"With the judge, GenEval finds that PocketWorld's own pictures show what they show, tag {tag}."
-        yield row(
-            "geneval", f"geneval-truth-{tag.replace('_', '-')}", claim, measured=of_tag.score,
-            interval=of_tag.interval, **{**_counted(score), "n": of_tag.pictures},
-        )  # fmt: skip
-    yield from _shuffled_rows(settings, records, metadata, found, detector)
+    claim = "With the judge, GenEval finds that PocketWorld's own pictures show what they show"
+    yield run.row(
+        "geneval-truth", f"{claim}.", measured=score.overall, target=0.97, interval=score.interval, **counted(score)
+    )
+    yield from tag_rows(run, "geneval-truth", f"{claim}, tag {{}}.", score)
+    yield from _shuffled_rows(settings, run, records, metadata, found, detector)
 
 
 def _shuffled_rows(
-    settings: GenEvalSettings,
+    settings: Settings,
+    run: Run,
     records: Sequence[Picture],
     metadata: Sequence[dict[str, Any]],
     found: Sequence[Detections],
@@ -92,20 +60,16 @@ def _shuffled_rows(
     chance = chance_level(metadata[:few], list(map(ground_truth, records[:few])))
     scores = [score_found(shuffled(metadata, seed), found, detector) for seed in range(settings.shuffles)]
     measured = sum(score.overall for score in scores) / len(scores)
-    yield row(
-        "geneval", "geneval-shuffled", "With the captions of other pictures, GenEval's score falls to chance.",
-        measured=measured, better="lower", **_counted(scores[0]),
+    yield run.row(
+        "geneval-shuffled", "With the captions of other pictures, GenEval's score falls to chance.",
+        measured=measured, better="lower", **counted(scores[0]),
         rival=f"chance: {few} pictures without error, each with the captions of all the others", rival_measured=chance,
     )  # fmt: skip
-    yield row(
-        "geneval", "geneval-shuffled-distance",
+    yield run.row(
+        "geneval-shuffled-distance",
         "With the captions of other pictures, GenEval's score lies within 0.03 of chance.",
-        measured=abs(measured - chance), better="lower", target=0.03, **_counted(scores[0]),
+        measured=abs(measured - chance), better="lower", target=0.03, **counted(scores[0]),
     )  # fmt: skip
-
-
-def _counted(score: GenEvalScore) -> dict[str, Any]:
-    return {"unit": "share", "n": score.scored, "seed": score.seed}
 
 
 # --- the generator --------------------------------------------------------------------------------------------
@@ -119,51 +83,48 @@ class Named(NamedTuple):
     pictures: int
 
 
-def measure_generation(settings: GenEvalSettings, output: Path) -> Iterator[Row]:
+def measure_generation(settings: Settings, run: Run) -> Iterator[Row]:
     """How often the judge finds the class that was asked for, and distances to real pictures of one object.
 
     Draws `output`/ascan.png, a picture of every class.
     """
     detector, count = JudgeDetector(settings.checkpoints / JUDGE), settings.pictures_a_class
-    rounds = list(draw_classes(load_nano(settings), ALL_PAIRS, count))
-    drawn = [picture for pictures in rounds for picture in pictures]
+    rounds = draw_classes(load_committed("ascan", settings.checkpoints / NANO), count)
+    drawn = sum(rounds, [])
     found = detector(drawn)
     ours = count_named(found, ALL_PAIRS * count)
-    _save_sheet(output, rounds[0], list(map(best_pair, found[: len(ALL_PAIRS)])))
+    draw_pair_sheet(run.picture_path(), rounds[0], list(map(best_pair, found[: len(ALL_PAIRS)])), framed=())
 
-    real = list(islice(single_objects(settings.world_size), 2 * len(drawn)))
+    real = list(islice(single_objects(settings.picture_size), 2 * len(drawn)))
     truth = count_named(detect_records(real[: len(drawn)], detector), list(map(shown_pair, real[: len(drawn)])))
     for name, claim, target in (
         ("named", "The judge finds the colour and shape of the class asked for (GenEval's rule for colors).", 0.95),
         ("alone", "The judge finds one object only, of the colour and shape of the class asked for.", None),
     ):
         right, of_truth = getattr(ours, name), getattr(truth, name)
-        yield row(
-            "generation", f"generation-{name}", claim, measured=right / ours.pictures, unit="share", target=target,
-            interval=wilson_interval(right, ours.pictures), n=ours.pictures, seed=0,
+        yield run.row(
+            f"generation-{name}", claim, target=target, **share(right, ours.pictures),
             rival="the judge on PocketWorld's own pictures", rival_measured=of_truth / truth.pictures,
         )  # fmt: skip
     images = list(map(to_image, real))
-    yield from _distance_rows(settings, drawn, images[: len(drawn)], images[len(drawn) :])
+    yield from _distance_rows(settings, run, drawn, images[: len(drawn)], images[len(drawn) :])
 
 
-def _save_sheet(output: Path, pictures: Sequence[Image.Image], named: Sequence[Pair]) -> None:
-    pixels = (torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255 for picture in pictures)
-    sheet = pair_sheet(dict(zip(ALL_PAIRS, pixels, strict=True)), dict(zip(ALL_PAIRS, named, strict=True)), framed=())
-    with whole_file(output / "ascan.png") as draft:
-        sheet.save(draft, format="PNG")
+def draw_classes(pipeline: AsCANPipeline, count: int) -> list[list[Image.Image]]:
+    """`count` rounds of pictures, one of each of the fifty classes; every picture of round i has seed i."""
+    return draw_rounds(pipeline, list(map(" ".join, ALL_PAIRS)), count)
 
 
 def _distance_rows(
-    settings: GenEvalSettings, drawn: list[Image.Image], real: list[Image.Image], others: list[Image.Image]
+    settings: Settings, run: Run, drawn: list[Image.Image], real: list[Image.Image], others: list[Image.Image]
 ) -> Iterator[Row]:
     """Distances of generated to real pictures; beside them those of other real pictures, which nothing can beat."""
-    extractor: FeatureExtractor = clip_features(settings.checkpoints / FEATURES)
+    extractor = clip_features(settings.checkpoints / FEATURES)
     features = [extractor(pictures) for pictures in (drawn, real, others)]
     for name, measure in (("fid", fid), ("kid", kid)):
         ours, floor = (measure(one, features[1], extractor.name) for one in (features[0], features[2]))
-        yield row(
-            "generation", f"generation-{name}",
+        yield run.row(
+            f"generation-{name}",
             f"Pictures of the fifty classes lie near real test pictures of one object: {ours.metric}.",
             measured=ours.value, unit=ours.metric, better="lower", n=ours.n, seed=0,
             rival="other real test pictures", rival_measured=floor.value,

@@ -1,29 +1,17 @@
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from pocket_diffusers.eval.claims.snapgen import geneval as geneval_snapgen
-from pocket_diffusers.eval.claims.snapgen.drawing import load_nano
-from pocket_diffusers.eval.claims.snapgen.geneval import draw_prompts, measure_geneval, score_drawn
+from pocket_diffusers.eval.benchmark import Benchmark, Run
+from pocket_diffusers.eval.drawing import load_committed
+from pocket_diffusers.eval.geneval.drawn import draw_prompts, drawn_rows, score_drawn
 from pocket_diffusers.eval.scores.instance_f1 import ground_truth
 from pocket_diffusers.eval.scores.retrieval import world_records
 from pocket_diffusers.pipelines.outputs import Detections
 from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 from pocket_diffusers.training.datasets.pocketworld.prompts import load_prompts
-
-NOTHING = Detections((), (), (), None, ())
-
-
-@dataclass
-class Settings:
-    checkpoints: Path
-    geneval_images: int | None = 1
-    geneval_truth: int = 60
-    world_size: int = 16
 
 
 class Eye:
@@ -31,7 +19,7 @@ class Eye:
 
     name = weights = "ascan-nano-judge"
 
-    def __init__(self, folder=None):
+    def __init__(self):
         self.truth = {one.rgb.tobytes(): ground_truth(one) for one in islice(world_records("test", 16), 80)}
 
     def __call__(self, pictures):
@@ -40,21 +28,20 @@ class Eye:
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick():
     """A pipeline that draws nothing, in no time; it notes what it was asked for."""
     asked = []
 
-    def pipeline(texts, num_inference_steps, guidance_scale, generator):
+    def pipeline(texts, generator, output_type):
         asked.extend(zip(texts, (one.initial_seed() for one in generator), strict=True))
         return type("Output", (), {"images": [Image.new("RGB", (16, 16))] * len(texts)})
 
-    monkeypatch.setattr(geneval_snapgen, "load_nano", lambda settings: pipeline)
-    monkeypatch.setattr(geneval_snapgen, "JudgeDetector", Eye)
     return pipeline, asked
 
 
 def test_rows_are_shares_beside_those_of_the_truth(quick, tmp_path):
-    rows = {row.id: row for row in measure_geneval(Settings(tmp_path), tmp_path)}
+    run = Run(Benchmark("toy", None, {}), "geneval", tmp_path)
+    rows = {row.id: row for row in drawn_rows(run, quick[0], Eye(), 1, 60, 16)}
     assert set(rows) == {f"geneval-{name.replace('_', '-')}" for name in ("overall", "share_of_truth", *TAGS)}
     # A red cube fits one of 5 single objects and one of 50 coloured ones.
     assert rows["geneval-single-object"].measured == pytest.approx(1 / 5)
@@ -65,7 +52,6 @@ def test_rows_are_shares_beside_those_of_the_truth(quick, tmp_path):
     assert rows["geneval-share-of-truth"].measured == rows["geneval-overall"].measured
     assert rows["geneval-overall"].n == len(load_prompts())
     assert "geneval_pocketworld_1_images" in rows["geneval-overall"].claim, "fewer pictures are another metric"
-    assert rows["geneval-overall"].command == "pocket eval snapgen --only geneval"
 
 
 def test_a_complete_run_has_the_metrics_own_name(quick):
@@ -77,13 +63,10 @@ def test_a_complete_run_has_the_metrics_own_name(quick):
 
 
 def test_pictures_belong_to_their_prompts(checkpoints):
-    pipeline = load_nano(Settings(checkpoints))
+    pipeline = load_committed("snapgen", checkpoints / "snapgen-nano")
     prompts = [{**load_prompts()[number], "n_images": 2} for number in (0, 1)]
     drawn = list(draw_prompts(pipeline, prompts))
     assert [metadata for metadata, _ in drawn] == [prompts[0], prompts[0], prompts[1], prompts[1]]
-    alone = pipeline(
-        prompts[1]["prompt"], num_inference_steps=geneval_snapgen.STEPS, guidance_scale=geneval_snapgen.GUIDANCE,
-        generator=torch.Generator().manual_seed(10_001),
-    ).images[0]  # fmt: skip
+    alone = pipeline(prompts[1]["prompt"], generator=torch.Generator().manual_seed(10_001)).images[0]
     difference = max(abs(a - b) for a, b in zip(alone.tobytes(), drawn[3][1].tobytes(), strict=True))
     assert difference <= 1, "prompt 1, picture 1"
