@@ -183,7 +183,8 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
         FileNotFoundError: when a piece is missing.
         ValueError: when the card is faulty, a result is missing, or weights are damaged.
     """
-    from ..pipelines.export.contract import CONTRACT, contract_of
+    from ..pipelines.export.contract import CONTRACT
+    from ..pipelines.export.methods import export_of
     from ..pipelines.loading import load_pipeline
     from ..pipelines.repository import check_repository
 
@@ -194,7 +195,8 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
     (folder / CARD).write_text(text, encoding="utf-8")
     template = read_template(sources.template(name))
     renew_samples(template, slug, weights, folder / FOLDER)
-    write_json(folder / "export" / CONTRACT, contract_of(slug, load_pipeline(slug, str(weights))).to_record())
+    pipeline = load_pipeline(slug, str(weights))
+    write_json(folder / "export" / CONTRACT, export_of(pipeline).contract(pipeline).to_record())
     for path in sorted(sources.results.glob(f"{slug}*")):
         _copy(path, folder / "eval" / path.name)
     facts = gather_facts(template, name, weights, repo, sources)

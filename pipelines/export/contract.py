@@ -2,13 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
-from ... import unknown_name
-from .. import METHODS
 from ..files import read_json
 
 CONTRACT = "contract.json"
@@ -108,39 +104,6 @@ class PipelineContract:
             return cls(components=components, parts=parts, **fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the contract is damaged: {error!r}.") from error
-
-
-def contract_of(slug: str, pipeline: Any) -> PipelineContract:
-    """The contract of a loaded pipeline, the same for every back end and precision.
-
-    Raises:
-        ValueError: for a method without exports, or a pipeline that cannot be exported.
-    """
-    return method_exports(slug).contract(pipeline)
-
-
-def method_exports(slug: str) -> ModuleType:
-    """Imports `methods/export_<slug>`, which says how a method is exported.
-
-    Such a module has four functions:
-
-        contract(pipeline) -> PipelineContract
-        modules(pipeline) -> {component name: nn.Module with the contract's tensors by position}
-        assemble(contract, runners, parts) -> the method's own pipeline, its networks replaced by `runners`
-        rehearse(pipeline): calls it with a few typical inputs and a fixed seed; returns what it made, as an array
-
-    Raises:
-        ValueError: for an unknown method, or one that has no such module.
-    """
-    if slug not in METHODS:
-        raise unknown_name("method", slug, METHODS)
-    name = f"{__package__}.methods.export_{slug}"
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ValueError(f"{slug} has no exports yet: pipelines/export/methods/export_{slug}.py is missing.") from error
 
 
 def read_contract(folder: Path) -> PipelineContract:

@@ -1,5 +1,7 @@
 """Noise levels of flow matching's Euler scheduler, as a contract states them."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
@@ -25,26 +27,36 @@ def check_euler(scheduler: SchedulerMixin) -> None:
         raise ValueError("the scheduler has stochastic_sampling=True, but an export knows only steps without noise.")
 
 
-def scheduler_record(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> dict[str, Any]:
-    """What a contract says of a scheduler without dynamic shifting: its config, the rule, and levels to compare with.
+def scheduler_record(scheduler: FlowMatchEulerDiscreteScheduler, steps: int, mu: float | None = None) -> dict[str, Any]:
+    """What a contract says of a scheduler: its config, the rule behind its levels, and those of a run to compare with.
 
     The rule is None where the config asks for levels of another kind.
+
+    Args:
+        scheduler: passes `check_euler`.
+        steps: of the example.
+        mu: what a scheduler with dynamic shifting takes for the size of the contract; None without.
     """
     config, example = scheduler.config, type(scheduler).from_config(scheduler.config)
-    example.set_timesteps(steps)
-    shift, formula = config.shift, FORMULA
-    lowest = shift / config.num_train_timesteps / (1 + (shift - 1) / config.num_train_timesteps)
-    if any(config.get(name) for name in OTHER_LEVELS):
-        shift = lowest = formula = None
+    example.set_timesteps(steps, mu=mu)
     return {
         "class": type(scheduler).__name__,
         "config": {key: value for key, value in config.items() if not key.startswith("_")},
-        "shift": shift,
-        "lowest": lowest,
-        "formula": formula,
+        **_rule(config, mu),
         "example": {
             "steps": steps,
             "sigmas": [round(float(sigma), 6) for sigma in example.sigmas],
             "timesteps": [round(float(level), 4) for level in example.timesteps],
         },
     }
+
+
+def _rule(config: Mapping[str, Any], mu: float | None) -> dict[str, Any]:
+    lowest, shift = 1 / config["num_train_timesteps"], config["shift"]
+    if any(config.get(name) for name in OTHER_LEVELS):
+        return {"shift": None, "lowest": None, "formula": None}
+    if config.get("use_dynamic_shifting"):  # which leaves the lowest level where it is
+        shift = math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
+    else:
+        lowest = shift * lowest / (1 + (shift - 1) * lowest)
+    return {"shift": shift, "lowest": lowest, "formula": FORMULA}

@@ -22,9 +22,10 @@ from ..loading import find_model, load_pipeline
 from ..result_folder import RECORD, installed_versions, result_folder, write_record
 from .back_ends import ExportJob, artefact, back_end_module
 from .bundle_note import bundle_note
-from .contract import CONTRACT, ComponentContract, PipelineContract, contract_of, method_exports
+from .contract import CONTRACT, ComponentContract, PipelineContract
 from .exporter_config import dummy_inputs
 from .measurement import measure
+from .methods import Export, export_of, method_exports
 from .parity import Parity, compare
 
 REHEARSAL_ROWS = 48
@@ -76,7 +77,7 @@ def export_pipeline(
         OSError: when the model cannot be read or the bundle not be written.
     """
     module = back_end_module(back_end, precision)
-    exports = method_exports(slug)
+    method_exports(slug)  # refuses an unknown method before anything is loaded
     output = Path(output or default_output(slug, back_end, precision))
     with result_folder(output, overwrite) as folder:
         start = perf_counter()
@@ -85,12 +86,13 @@ def export_pipeline(
                 import_module(package)
         progress("loading")
         pipeline, source = load_pipeline(slug, model, on_cpu=True), model_digest(find_model(model or f"{slug}-nano"))
-        contract = contract_of(slug, pipeline)
+        export = export_of(pipeline)
+        contract = export.contract(pipeline)
         _write_parts(pipeline, contract, folder)
         write_json(folder / CONTRACT, contract.to_record())
-        networks = exports.modules(pipeline)
+        networks = export.modules(pipeline)
         progress("rehearsing")
-        rehearsal = _rehearse(exports, pipeline, contract, networks)
+        rehearsal = _rehearse(export, pipeline, contract, networks)
         records = {}
         for component in contract.components:
             progress(f"exporting {component.name}")
@@ -143,7 +145,7 @@ def _write_parts(pipeline: DiffusionPipeline, contract: PipelineContract, folder
 
 
 def _rehearse(
-    exports: ModuleType, pipeline: DiffusionPipeline, contract: PipelineContract, networks: Mapping[str, nn.Module]
+    export: Export, pipeline: DiffusionPipeline, contract: PipelineContract, networks: Mapping[str, nn.Module]
 ) -> _Rehearsal:
     """Runs the pipeline as the contract describes it, on the original networks, and keeps what each was given."""
     inputs: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in networks}
@@ -156,10 +158,10 @@ def _rehearse(
         return run
 
     parts = {name: getattr(pipeline, name) for name in contract.parts}
-    assembled = exports.assemble(contract, {name: recorder(name) for name in networks}, parts)
+    assembled = export.assemble(contract, {name: recorder(name) for name in networks}, parts)
     assembled.set_progress_bar_config(disable=True)
-    result = exports.rehearse(assembled)
-    expected = exports.rehearse(pipeline)
+    result = export.rehearse(assembled)
+    expected = export.rehearse(pipeline)
     if not np.allclose(result, expected, atol=1e-5):
         raise ValueError(f"{contract.slug}'s contract describes another call than the pipeline's: this is a fault.")
     return _Rehearsal({name: _spread(rows) for name, rows in inputs.items()}, expected)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ... import checkpoint
 from .back_ends import BACK_ENDS, Run, artefact, back_end_module
-from .contract import ComponentContract, PipelineContract, TensorSpec, method_exports, read_contract
+from .contract import ComponentContract, PipelineContract, TensorSpec, read_contract
+from .methods import export_behind
 
 LIBRARIES = ("diffusers", "transformers")
 """Where tokenizers and schedulers of a bundle may come from: a bundle runs no code of its own."""
@@ -47,7 +48,7 @@ def load_bundle(folder: str | Path, runtime: str | None = None, slug: str | None
         raise ValueError(f"{str(folder)!r} cannot run here: {reason}.")
     runners = {component.name: _runner(folder, back_end, component) for component in contract.components}
     parts = {name: _load_part(folder / name, *target) for name, target in contract.parts.items()}
-    pipeline = method_exports(contract.slug).assemble(contract, runners, parts)
+    pipeline = export_behind(contract).assemble(contract, runners, parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

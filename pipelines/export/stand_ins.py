@@ -9,6 +9,7 @@ from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
 
 from ...hub_models.layers.latent_scaling import unscale_latents
+from .contract import ComponentContract
 
 Runner = Callable[..., Sequence[Tensor]]
 """Runs an exported network on tensors by position."""
@@ -20,6 +21,18 @@ def explicit_twin(network: nn.Module) -> nn.Module:
     twin = copy.deepcopy(network, weights)
     twin.set_attention_form("explicit")
     return twin
+
+
+class Denoiser(nn.Module):
+    """A UNet with what conditions it by position: class numbers, or text features and their mask."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latents: Tensor, timestep: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
+        conditions = (condition,) if mask is None else (condition, mask)
+        return self.unet(latents, timestep, *conditions, return_dict=False)[0]
 
 
 class Decoder(nn.Module):
@@ -42,6 +55,24 @@ class StandIn(nn.Module):
         super().__init__()
         self.run, self.config = run, FrozenDict(config)
         self.eval()
+
+
+class DenoiserStandIn(StandIn):
+    """In place of a UNet: gives its `Denoiser` the conditions that the contract names, as the types it names."""
+
+    def __init__(self, run: Runner, config: dict[str, Any], component: ComponentContract) -> None:
+        super().__init__(run, config)
+        self.conditions = component.inputs[2:]
+
+    @property
+    def size_multiple(self) -> int:
+        return self.config["size_multiple"]
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, return_dict: bool = False, **given: Tensor | None
+    ) -> tuple[Tensor]:
+        conditions = [given[spec.name].to(getattr(torch, spec.dtype)) for spec in self.conditions]
+        return (self.run(sample, timestep.float(), *conditions)[0],)
 
 
 class DecoderStandIn(StandIn):

@@ -116,3 +116,13 @@ class ModelCase:
 
 def seeded(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def noise_levels(record: Mapping[str, Any], steps: int) -> list[float]:
+    """What a reader of an export's contract works out from its record of the scheduler."""
+    rule = record["formula"].split(" with ")[0].partition("= ")[2]
+    levels = []
+    for i in range(steps):
+        u = 1.0 if steps == 1 else 1 + (record["lowest"] - 1) * i / (steps - 1)
+        levels.append(eval(rule, {"shift": record["shift"], "u": u}))
+    return levels

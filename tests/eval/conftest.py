@@ -29,8 +29,8 @@ def checkpoints(tmp_path_factory):
         clip.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     unet = SnapGenUNet2DConditionModel(
-        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
-        transformer_layers_per_block=(1, 1), mid_transformer_depth=1, attention_head_dim=8, cross_attention_dim=16,
+        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(16,), layers_per_block=1,
+        transformer_layers_per_block=(1,), mid_transformer_depth=0, attention_head_dim=8, cross_attention_dim=16,
         temb_dim=32, norm_num_groups=8,
     )  # fmt: skip
     vae = AutoencoderSnapGen(

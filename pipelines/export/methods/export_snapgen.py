@@ -1,21 +1,16 @@
-"""How SnapGen is exported: text encoders, UNet and decoder as networks of plain tensors, and the loop between them."""
+"""How SnapGen is exported: its text encoders as networks of plain tensors, and the words for how they are fused."""
 
-import math
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ...pipeline_snapgen import ENCODERS, SnapGenPipeline, _dynamic_shift
 from ..contract import ComponentContract, PipelineContract, TensorSpec
-from ..euler_levels import FORMULA, OTHER_LEVELS, check_euler
-from ..stand_ins import Decoder, DecoderStandIn, Runner, StandIn, decoder_config, explicit_twin
+from ..stand_ins import Runner, StandIn
+from .latents import Conditions, LatentExport
 
-GUIDANCE = SnapGenPipeline.defaults.guidance_scale
-STEPS = SnapGenPipeline.defaults.num_inference_steps
 REHEARSAL = (
     "a photo of a red cube",
     "a blue sphere above a green cone",
@@ -24,22 +19,6 @@ REHEARSAL = (
     "an orange cone left of a black cube",
     "three white spheres",
 )
-
-LOOP = """\
-{encoding}
-latents = normal noise [n, {latents}], float32, one seed a picture
-sigmas = scheduler's noise levels for the number of steps, from 1 down to 0 (see "scheduler" below)
-for i in 0 .. steps - 1:
-    t = 1000 * sigmas[i]
-    if guidance_scale > 1:
-        both = unet([latents, latents], [t, t, ...], [negative_features, features], [negative_mask, mask])
-        velocity = both[first half] + guidance_scale * (both[second half] - both[first half])
-    else:
-        velocity = unet(latents, [t, ...], features, mask)
-    latents = latents + (sigmas[i + 1] - sigmas[i]) * velocity
-picture = vae_decoder(latents)
-pixels = round(255 * clamp(picture / 2 + 0.5, 0, 1))
-"""
 
 
 class TextEncoder(nn.Module):
@@ -64,71 +43,9 @@ class MaskedTextEncoder(nn.Module):
         return self.encoder(input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
 
-class Denoiser(nn.Module):
-    """The UNet, with its mask as numbers, which every back end takes."""
+class TextEncoderStandIn(StandIn):
+    """In place of either: the layer that the pipeline asks for is the one that the network returns."""
 
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(
-        self, latents: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor
-    ) -> Tensor:
-        return self.unet(latents, timestep, encoder_hidden_states, encoder_attention_mask, return_dict=False)[0]
-
-
-def contract(pipeline: SnapGenPipeline) -> PipelineContract:
-    """The contract of a SnapGen pipeline with whatever text encoders it has, at its default size.
-
-    Raises:
-        ValueError: when it has no text encoder, or a scheduler whose step is not Euler's without noise.
-    """
-    if not _present(pipeline):
-        raise ValueError("this pipeline has no text encoder: an export needs at least one.")
-    check_euler(pipeline.scheduler)
-    encoders = [_encoder_contract(pipeline, name) for name in _present(pipeline)]
-    return PipelineContract(
-        slug="snapgen",
-        components=(*encoders, _unet_contract(pipeline), _decoder_contract(pipeline)),
-        scheduler=_scheduler_record(pipeline),
-        loop=LOOP.format(encoding=_encoding(pipeline), latents=", ".join(map(str, _latent_shape(pipeline)))),
-        constants=_constants(pipeline),
-        parts=_parts(pipeline),
-        configs=_configs(pipeline),
-    )
-
-
-def modules(pipeline: SnapGenPipeline) -> dict[str, nn.Module]:
-    """The networks that the contract names, sharing the pipeline's weights."""
-    layer = pipeline.config.clip_hidden_layer
-    found: dict[str, nn.Module] = {
-        name: MaskedTextEncoder(getattr(pipeline, name))
-        if name == "text_encoder_3"
-        else TextEncoder(getattr(pipeline, name), layer)
-        for name in _present(pipeline)
-    }
-    found |= {"unet": Denoiser(explicit_twin(pipeline.unet)), "vae_decoder": Decoder(pipeline.vae)}
-    return {name: module.eval() for name, module in found.items()}
-
-
-def assemble(contract: PipelineContract, runners: Mapping[str, Runner], parts: Mapping[str, Any]) -> SnapGenPipeline:
-    """A `SnapGenPipeline` whose networks are `runners`: functions of tensors by position, as the contract has them."""
-    configs = contract.configs
-    components: dict[str, Any] = {name: parts.get(name) for name in ("scheduler", *ENCODERS.values())}
-    for name in ENCODERS.keys() & runners.keys():
-        components[name] = _RunText(runners[name], configs[name], configs["pipeline"]["clip_hidden_layer"])
-    components["unet"] = _RunUNet(runners["unet"], configs["unet"])
-    components["vae"] = DecoderStandIn(runners["vae_decoder"], configs["vae"])
-    return SnapGenPipeline(**components, **configs["pipeline"])
-
-
-def rehearse(pipeline: SnapGenPipeline) -> np.ndarray:
-    """Pictures [6, height, width, 3] in [0, 1] of six prompts in four steps with guidance: what calibration sees."""
-    generators = [torch.Generator().manual_seed(seed) for seed in range(len(REHEARSAL))]
-    return pipeline(list(REHEARSAL), num_inference_steps=4, generator=generators, output_type="np").images
-
-
-class _RunText(StandIn):
     def __init__(self, run: Runner, config: dict[str, Any], layer: int) -> None:
         super().__init__(run, config)
         self.layer = layer
@@ -139,25 +56,89 @@ class _RunText(StandIn):
         return SimpleNamespace(last_hidden_state=hidden, hidden_states={self.layer: hidden})
 
 
-class _RunUNet(StandIn):
-    def forward(
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        encoder_hidden_states: Tensor,
-        encoder_attention_mask: Tensor,
-        return_dict: bool = False,
-    ) -> tuple[Tensor]:
-        return (self.run(sample, timestep.float(), encoder_hidden_states, encoder_attention_mask.float())[0],)
+class TextConditions(Conditions):
+    """Prompts, by whatever text encoders a pipeline has."""
+
+    latents_meaning = "the noisy latents of this step, about unit variance"
+
+    def check(self, pipeline: SnapGenPipeline) -> None:
+        """Refuses a pipeline without text encoders."""
+        if not _present(pipeline):
+            raise ValueError("this pipeline has no text encoder: an export needs at least one.")
+
+    def inputs(self, pipeline: SnapGenPipeline) -> tuple[TensorSpec, ...]:
+        text, width = ("batch", _fused_tokens(pipeline)), pipeline.unet.config.cross_attention_dim
+        return (
+            TensorSpec("encoder_hidden_states", (*text, width), "float32", None, None, "features of the prompt"),
+            TensorSpec("encoder_attention_mask", text, "float32", 0, 1, "1 for a token of the prompt, 0 for padding"),
+        )
+
+    def calls(self, pipeline: SnapGenPipeline) -> tuple[str, str]:
+        return "[negative_features, features], [negative_mask, mask]", "features, mask"
+
+    def constants(self, pipeline: SnapGenPipeline) -> dict[str, Any]:
+        return {
+            "tokens": _tokens(pipeline),
+            "text_tokens": _fused_tokens(pipeline),
+            "text_width": pipeline.unet.config.cross_attention_dim,
+            "clip_l_width": pipeline.config.clip_l_width,
+        }
+
+    def configs(self, pipeline: SnapGenPipeline) -> dict[str, dict[str, Any]]:
+        parameters = ("clip_tokens", "gemma_tokens", "clip_hidden_layer", "clip_l_width")
+        wanted = ("sample_size", "in_channels", "block_out_channels", "cross_attention_dim")
+        encoders = {name: getattr(pipeline, name).config for name in _present(pipeline)}
+        sizes = ("hidden_size", "max_position_embeddings")
+        return {
+            "pipeline": {key: pipeline.config[key] for key in parameters},
+            "unet": {key: pipeline.unet.config[key] for key in wanted},
+            **{name: {key: getattr(config, key) for key in sizes} for name, config in encoders.items()},
+        }
+
+    def examples(self, pipeline: SnapGenPipeline) -> tuple[str, ...]:
+        return REHEARSAL
+
+    def encoders(self, pipeline: SnapGenPipeline) -> dict[ComponentContract, nn.Module]:
+        return {_encoder_contract(pipeline, name): _encoder(pipeline, name) for name in _present(pipeline)}
+
+    def encoding(self, pipeline: SnapGenPipeline) -> str:
+        present, width = _present(pipeline), pipeline.unet.config.cross_attention_dim
+        lines = []
+        for name in present:
+            tokens, tokenizer = _tokens(pipeline)[name], ENCODERS[name]
+            call = "ids, mask" if name == "text_encoder_3" else "ids"
+            lines += [
+                f"{name}: ids, mask = {tokenizer}(prompt), cut or padded on the right to {tokens} tokens",
+                f"{name}: hidden = {name}({call})",
+            ]
+        if len(present) == 1 and getattr(pipeline, present[0]).config.hidden_size == width:
+            lines.append("features = hidden; mask = 1 for tokens of the prompt, 0 for padding, as float32")
+        else:
+            lines += _fusion(pipeline, present, width)
+        lines.append("the same for the negative prompt (empty text if there is none): negative_features, negative_mask")
+        return "".join(f"{line}\n" for line in lines)
+
+    def parts(self, pipeline: SnapGenPipeline) -> dict[str, tuple[str, str]]:
+        return {ENCODERS[name]: ("transformers", "AutoTokenizer") for name in _present(pipeline)}
+
+    def components(
+        self, contract: PipelineContract, runners: Mapping[str, Runner], parts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        configs, found = contract.configs, {name: parts.get(name) for name in ENCODERS.values()}
+        for name in ENCODERS.keys() & runners.keys():
+            found[name] = TextEncoderStandIn(runners[name], configs[name], configs["pipeline"]["clip_hidden_layer"])
+        return found
+
+    def dynamic_shift(self, pipeline: SnapGenPipeline) -> float | None:
+        config, side = pipeline.scheduler.config, pipeline.unet.config.sample_size
+        return _dynamic_shift(config, (side // 2) ** 2) if config.get("use_dynamic_shifting") else None
+
+
+EXPORTS = {SnapGenPipeline: LatentExport("snapgen", SnapGenPipeline, TextConditions())}
 
 
 def _present(pipeline: SnapGenPipeline) -> list[str]:
     return [name for name in ENCODERS if getattr(pipeline, name) is not None]
-
-
-def _latent_shape(pipeline: SnapGenPipeline) -> tuple[int, int, int]:
-    side = pipeline.unet.config.sample_size
-    return pipeline.unet.config.in_channels, side, side
 
 
 def _tokens(pipeline: SnapGenPipeline) -> dict[str, int]:
@@ -185,111 +166,10 @@ def _encoder_contract(pipeline: SnapGenPipeline, name: str) -> ComponentContract
     return ComponentContract(name, tuple(inputs), (hidden,), "turns a prompt's tokens into features, once a picture")
 
 
-def _unet_contract(pipeline: SnapGenPipeline) -> ComponentContract:
-    shape, tokens = ("batch", *_latent_shape(pipeline)), _fused_tokens(pipeline)
-    width = pipeline.unet.config.cross_attention_dim
-    text = ("batch", tokens)
-    inputs = (
-        TensorSpec("latents", shape, "float32", None, None, "the noisy latents of this step, about unit variance"),
-        TensorSpec("timestep", ("batch",), "float32", 0, 1000, "noise level times 1000: 1000 is noise, 0 is clean"),
-        TensorSpec("encoder_hidden_states", (*text, width), "float32", None, None, "features of the prompt"),
-        TensorSpec("encoder_attention_mask", text, "float32", 0, 1, "1 for a token of the prompt, 0 for padding"),
-    )
-    velocity = TensorSpec("velocity", shape, "float32", None, None, "noise minus clean latents, as predicted")
-    return ComponentContract("unet", inputs, (velocity,), "predicts which way the noise lies, once a step")
-
-
-def _decoder_contract(pipeline: SnapGenPipeline) -> ComponentContract:
-    channels, side = pipeline.vae.config.out_channels, pipeline.default_size
-    meaning = "the latents as the last step left them; undoing their scale is inside"
-    latents = TensorSpec("latents", ("batch", *_latent_shape(pipeline)), "float32", None, None, meaning)
-    meaning = "red, green and blue about [-1, 1], not clamped; pixel = round(255 * clamp(x / 2 + 0.5, 0, 1))"
-    picture = TensorSpec("picture", ("batch", channels, side, side), "float32", -1, 1, meaning)
-    return ComponentContract("vae_decoder", (latents,), (picture,), "turns latents into a picture, once a picture")
-
-
-def _scheduler_record(pipeline: SnapGenPipeline) -> dict[str, Any]:
-    scheduler = pipeline._scheduled(STEPS, None, _latent_shape(pipeline)[1:])
-    kept = {key: value for key, value in scheduler.config.items() if not key.startswith("_")}
-    return {
-        "class": type(scheduler).__name__,
-        "config": kept,
-        **_levels(pipeline),
-        "example": {
-            "steps": STEPS,
-            "sigmas": [round(float(sigma), 6) for sigma in scheduler.sigmas],
-            "timesteps": [round(float(level), 4) for level in scheduler.timesteps],
-        },
-    }
-
-
-def _levels(pipeline: SnapGenPipeline) -> dict[str, Any]:
-    """The rule behind the noise levels at the default size; nulls where the config asks for another one."""
-    config = pipeline.scheduler.config
-    if any(config.get(name) for name in OTHER_LEVELS):
-        return {"shift": None, "lowest": None, "formula": None}
-    lowest = 1 / config.num_train_timesteps
-    if config.get("use_dynamic_shifting"):
-        side = _latent_shape(pipeline)[1]
-        mu = _dynamic_shift(config, (side // 2) ** 2)
-        shift = math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
-    else:
-        shift = config.shift
-        lowest = shift * lowest / (1 + (shift - 1) * lowest)
-    return {"shift": shift, "lowest": lowest, "formula": FORMULA}
-
-
-def _constants(pipeline: SnapGenPipeline) -> dict[str, Any]:
-    return {
-        "height": pipeline.default_size,
-        "width": pipeline.default_size,
-        "latents": list(_latent_shape(pipeline)),
-        "pixels_a_latent": pipeline.vae_scale_factor,
-        "num_inference_steps": STEPS,
-        "guidance_scale": GUIDANCE,
-        "num_train_timesteps": pipeline.scheduler.config.num_train_timesteps,
-        "tokens": _tokens(pipeline),
-        "text_tokens": _fused_tokens(pipeline),
-        "text_width": pipeline.unet.config.cross_attention_dim,
-        "clip_l_width": pipeline.config.clip_l_width,
-    }
-
-
-def _parts(pipeline: SnapGenPipeline) -> dict[str, tuple[str, str]]:
-    found = {"scheduler": ("diffusers", type(pipeline.scheduler).__name__)}
-    return found | {ENCODERS[name]: ("transformers", "AutoTokenizer") for name in _present(pipeline)}
-
-
-def _configs(pipeline: SnapGenPipeline) -> dict[str, dict[str, Any]]:
-    unet, vae = pipeline.unet.config, pipeline.vae.config
-    wanted = ("sample_size", "in_channels", "block_out_channels", "cross_attention_dim")
-    parameters = ("clip_tokens", "gemma_tokens", "clip_hidden_layer", "clip_l_width")
-    encoders = {name: getattr(pipeline, name).config for name in _present(pipeline)}
-    sizes = ("hidden_size", "max_position_embeddings")
-    return {
-        "pipeline": {key: pipeline.config[key] for key in parameters},
-        "unet": {key: unet[key] for key in wanted},
-        "vae": decoder_config(vae.latent_channels, pipeline.vae_scale_factor),
-        **{name: {key: getattr(config, key) for key in sizes} for name, config in encoders.items()},
-    }
-
-
-def _encoding(pipeline: SnapGenPipeline) -> str:
-    present, width = _present(pipeline), pipeline.unet.config.cross_attention_dim
-    lines = []
-    for name in present:
-        tokens, tokenizer = _tokens(pipeline)[name], ENCODERS[name]
-        call = "ids, mask" if name == "text_encoder_3" else "ids"
-        lines += [
-            f"{name}: ids, mask = {tokenizer}(prompt), cut or padded on the right to {tokens} tokens",
-            f"{name}: hidden = {name}({call})",
-        ]
-    if len(present) == 1 and getattr(pipeline, present[0]).config.hidden_size == width:
-        lines.append("features = hidden; mask = 1 for tokens of the prompt, 0 for padding, as float32")
-    else:
-        lines += _fusion(pipeline, present, width)
-    lines.append("the same for the negative prompt (empty text if there is none): negative_features, negative_mask")
-    return "\n".join(lines)
+def _encoder(pipeline: SnapGenPipeline, name: str) -> nn.Module:
+    if name == "text_encoder_3":
+        return MaskedTextEncoder(pipeline.text_encoder_3)
+    return TextEncoder(getattr(pipeline, name), pipeline.config.clip_hidden_layer)
 
 
 def _fusion(pipeline: SnapGenPipeline, present: list[str], width: int) -> list[str]:

@@ -4,14 +4,11 @@ import json
 
 import pytest
 
-from pocket_diffusers.pipelines import METHODS
 from pocket_diffusers.pipelines.export.contract import (
     CONTRACT,
     ComponentContract,
     PipelineContract,
     TensorSpec,
-    contract_of,
-    method_exports,
     read_contract,
 )
 
@@ -59,19 +56,3 @@ def test_a_folder_that_is_no_bundle_is_named(tmp_path):
     (tmp_path / CONTRACT).write_text('{"format": ')
     with pytest.raises(ValueError, match="contract.json cannot be read"):
         read_contract(tmp_path)
-
-
-def test_unknown_methods_and_methods_without_exports(monkeypatch):
-    with pytest.raises(ValueError, match="method 'snapgem' is unknown: .*nearest: 'snapgen'"):
-        contract_of("snapgem", None)
-    monkeypatch.setitem(METHODS, "eleventh", {"text-to-image": "pipeline_eleventh:EleventhPipeline"})
-    with pytest.raises(
-        ValueError, match="eleventh has no exports yet: pipelines/export/methods/export_eleventh.py is missing"
-    ):
-        contract_of("eleventh", None)
-
-
-@pytest.mark.parametrize("slug", METHODS)
-def test_every_method_says_how_it_is_exported(slug):
-    exports = method_exports(slug)
-    assert all(callable(getattr(exports, name)) for name in ("contract", "modules", "assemble", "rehearse"))

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bundles import bundle_of
 from PIL import Image, ImageDraw
 
 from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.recognition.drawn_digit import read_digit
-from pocket_diffusers.spaces.build_static import SPACES, build_static, copy_runtime
+from pocket_diffusers.spaces.build_static import SPACES, build_static, copy_runtime, weights_of_page
 
 
 def drawing(width: int, pen: int, ink="black", paper="white", mode: str = "RGB") -> Image.Image:
@@ -79,13 +80,13 @@ def test_one_shade_is_refused(scripts, open_page):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    pytest.importorskip("onnxscript", reason="onnxscript is missing: pip install 'pocket-diffusers[export]'")
     place = tmp_path_factory.mktemp("static")
     try:
         copy_runtime(place / "probe", place / "npm")
     except OSError as error:
         pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
-    return build_static("ascan", place / "site")
+    weights = weights_of_page("ascan")
+    return build_static("ascan", place / "site", bundle=bundle_of(weights, "onnx", tmp_path_factory))
 
 
 def test_site_names_no_other_host(site):

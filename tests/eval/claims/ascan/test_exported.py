@@ -4,6 +4,7 @@ from itertools import islice
 from types import SimpleNamespace
 
 import pytest
+from bundles import bundle_of, reuse_graphs
 
 from pocket_diffusers.eval.benchmark import CHECKPOINTS, Run
 from pocket_diffusers.eval.claims.ascan.benchmark import BENCHMARK
@@ -55,9 +56,8 @@ def _one(color: str, shape: str) -> Detections:
     return Detections((shape,), (1.0,), ((2, 2, 6, 6),), None, (color,))
 
 
-def test_a_bundle_is_measured_beside_the_original(tmp_path):
-    for package in ("optimum", "onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="needs the extra 'export'")
+def test_a_bundle_is_measured_beside_the_original(tmp_path, tmp_path_factory, monkeypatch):
+    reuse_graphs(bundle_of("ascan-nano-digits", "onnx", tmp_path_factory), monkeypatch)
     task = ExportedTask("digits", "ascan-nano-digits", "digits are read.", read_digits)
     fp32, int8, size = measure_bundles(Run(BENCHMARK, "exported", tmp_path), [task], CHECKPOINTS, ["onnx"])
     assert [row.id for row in (fp32, int8, size)] == [

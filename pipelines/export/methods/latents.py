@@ -1,0 +1,186 @@
+"""How a pipeline that denoises latents under guidance is exported: its UNet, its decoder and the loop between them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from ..contract import ComponentContract, PipelineContract, TensorSpec
+from ..euler_levels import check_euler, scheduler_record
+from ..stand_ins import Decoder, DecoderStandIn, Denoiser, DenoiserStandIn, Runner, decoder_config, explicit_twin
+from . import Export
+
+REHEARSAL_STEPS = 4
+
+LOOP = """\
+{encoding}latents = normal noise [n, {latents}], float32, one seed a picture
+sigmas = scheduler's noise levels for the number of steps, from 1 down to 0 (see "scheduler" below)
+for i in 0 .. steps - 1:
+    t = 1000 * sigmas[i]
+    if guidance_scale > 1:
+        both = unet([latents, latents], [t, t, ...], {guided})
+        velocity = both[first half] + guidance_scale * (both[second half] - both[first half])
+    else:
+        velocity = unet(latents, [t, ...], {plain})
+    latents = latents + (sigmas[i + 1] - sigmas[i]) * velocity
+picture = vae_decoder(latents)
+pixels = round(255 * clamp(picture / 2 + 0.5, 0, 1))
+"""
+
+
+class Conditions(ABC):
+    """What a UNet is asked for, such as classes or texts; the defaults are of conditions without encoders."""
+
+    latents_meaning = "noisy latents of this step, about unit variance"
+
+    @abstractmethod
+    def check(self, pipeline: DiffusionPipeline) -> None:
+        """Refuses a pipeline with other conditions.
+
+        Raises:
+            ValueError: with the reason.
+        """
+
+    @abstractmethod
+    def inputs(self, pipeline: DiffusionPipeline) -> tuple[TensorSpec, ...]:
+        """One or two inputs of the UNet behind latents and timestep, by the UNet's own names for them."""
+
+    @abstractmethod
+    def calls(self, pipeline: DiffusionPipeline) -> tuple[str, str]:
+        """Those inputs in the loop's text: with guidance (what is steered away from comes first), and without."""
+
+    @abstractmethod
+    def constants(self, pipeline: DiffusionPipeline) -> dict[str, Any]:
+        """Constants of the contract behind those that all latent pipelines have."""
+
+    @abstractmethod
+    def configs(self, pipeline: DiffusionPipeline) -> dict[str, dict[str, Any]]:
+        """Of "pipeline", "unet" and each encoder, as `assemble` needs them."""
+
+    @abstractmethod
+    def examples(self, pipeline: DiffusionPipeline) -> Sequence[Any]:
+        """Typical first arguments of a call, to rehearse with."""
+
+    def encoders(self, pipeline: DiffusionPipeline) -> dict[ComponentContract, nn.Module]:
+        """Networks that run before the UNet."""
+        return {}
+
+    def encoding(self, pipeline: DiffusionPipeline) -> str:
+        """Lines of the loop's text that make the conditions of a user's input, each with its end."""
+        return ""
+
+    def parts(self, pipeline: DiffusionPipeline) -> dict[str, tuple[str, str]]:
+        """What a bundle holds beside the scheduler, such as tokenizers: folder -> (library, class)."""
+        return {}
+
+    def components(
+        self, contract: PipelineContract, runners: Mapping[str, Runner], parts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Arguments of the pipeline's class that stand for encoders and parts."""
+        return {}
+
+    def dynamic_shift(self, pipeline: DiffusionPipeline) -> float | None:
+        """What shifts the scheduler's noise levels with the size of the picture; None where nothing does."""
+        return None
+
+
+@dataclass(frozen=True)
+class LatentExport(Export):
+    """Export of a pipeline with `LatentSamplingMixin` whose scheduler takes Euler's steps along a flow.
+
+    Attributes:
+        slug: of the method.
+        kind: the pipeline's class, made of unet, vae, scheduler and what `conditions` add.
+        conditions: what its UNet is asked for.
+    """
+
+    slug: str
+    kind: type[DiffusionPipeline]
+    conditions: Conditions
+    network = "unet"
+
+    def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:
+        """As `Export.contract`: encoders, UNet and decoder."""
+        asked, defaults = self.conditions, pipeline.defaults
+        asked.check(pipeline)
+        check_euler(pipeline.scheduler)
+        side, latents = pipeline.default_size, _latent_shape(pipeline)
+        encoding, (guided, plain) = asked.encoding(pipeline), asked.calls(pipeline)
+        configs, mu = asked.configs(pipeline), asked.dynamic_shift(pipeline)
+        return PipelineContract(
+            slug=self.slug,
+            components=(*asked.encoders(pipeline), self._unet(pipeline), _decoder(pipeline)),
+            scheduler=scheduler_record(pipeline.scheduler, defaults.num_inference_steps, mu),
+            loop=LOOP.format(encoding=encoding, latents=", ".join(map(str, latents)), guided=guided, plain=plain),
+            constants={
+                "height": side,
+                "width": side,
+                "latents": list(latents),
+                "pixels_a_latent": pipeline.vae_scale_factor,
+                "num_inference_steps": defaults.num_inference_steps,
+                "guidance_scale": defaults.guidance_scale,
+                "num_train_timesteps": pipeline.scheduler.config.num_train_timesteps,
+                **asked.constants(pipeline),
+            },
+            parts={"scheduler": ("diffusers", type(pipeline.scheduler).__name__), **asked.parts(pipeline)},
+            configs={
+                "pipeline": configs.pop("pipeline"),
+                "unet": configs.pop("unet"),
+                "vae": decoder_config(latents[0], pipeline.vae_scale_factor),
+                **configs,
+            },
+        )
+
+    def modules(self, pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
+        """As `Export.modules`."""
+        found = {component.name: network for component, network in self.conditions.encoders(pipeline).items()}
+        found |= {"unet": Denoiser(explicit_twin(pipeline.unet)), "vae_decoder": Decoder(pipeline.vae)}
+        return {name: module.eval() for name, module in found.items()}
+
+    def assemble(
+        self, contract: PipelineContract, runners: Mapping[str, Runner], parts: Mapping[str, Any]
+    ) -> DiffusionPipeline:
+        """As `Export.assemble`."""
+        configs = contract.configs
+        return self.kind(
+            unet=DenoiserStandIn(runners["unet"], configs["unet"], contract.component("unet")),
+            vae=DecoderStandIn(runners["vae_decoder"], configs["vae"]),
+            scheduler=parts["scheduler"],
+            **self.conditions.components(contract, runners, parts),
+            **configs["pipeline"],
+        )
+
+    def rehearse(self, pipeline: DiffusionPipeline) -> np.ndarray:
+        """Pictures [n, height, width, 3] in [0, 1] of the conditions' examples, with guidance."""
+        examples = list(self.conditions.examples(pipeline))
+        generators = [torch.Generator().manual_seed(seed) for seed in range(len(examples))]
+        return pipeline(examples, generator=generators, num_inference_steps=REHEARSAL_STEPS, output_type="np").images
+
+    def _unet(self, pipeline: DiffusionPipeline) -> ComponentContract:
+        shape = ("batch", *_latent_shape(pipeline))
+        inputs = (
+            TensorSpec("latents", shape, "float32", None, None, self.conditions.latents_meaning),
+            TensorSpec("timestep", ("batch",), "float32", 0, 1000, "noise level times 1000: 1000 is noise, 0 is clean"),
+            *self.conditions.inputs(pipeline),
+        )
+        velocity = TensorSpec("velocity", shape, "float32", None, None, "noise minus clean latents, as predicted")
+        return ComponentContract("unet", inputs, (velocity,), "predicts which way the noise lies, once a step")
+
+
+def _latent_shape(pipeline: DiffusionPipeline) -> tuple[int, int, int]:
+    side = pipeline.unet.config.sample_size
+    return pipeline.unet.config.in_channels, side, side
+
+
+def _decoder(pipeline: DiffusionPipeline) -> ComponentContract:
+    channels, side = pipeline.vae.config.out_channels, pipeline.default_size
+    meaning = "the latents as the last step left them; undoing their scale is inside"
+    latents = TensorSpec("latents", ("batch", *_latent_shape(pipeline)), "float32", None, None, meaning)
+    meaning = "red, green and blue about [-1, 1], not clamped; pixel = round(255 * clamp(x / 2 + 0.5, 0, 1))"
+    picture = TensorSpec("picture", ("batch", channels, side, side), "float32", -1, 1, meaning)
+    return ComponentContract("vae_decoder", (latents,), (picture,), "turns latents into a picture, once a picture")
