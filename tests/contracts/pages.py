@@ -1,14 +1,18 @@
 """One browser for every test of a page, and pages that remember what they asked of other hosts."""
 
+import atexit
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from bundles import bundle_of, made_once
+
+from pocket_diffusers.spaces.build_static import build_static, copy_runtime, weights_of_page
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 HOW_TO_HAVE_ONE = "install Chromium, or let `make browser` try"
@@ -18,14 +22,20 @@ PATIENCE = 120_000
 
 @pytest.fixture(scope="session")
 def browser():
+    """The one of this process: playwright starts once, though tests of several folders ask for it."""
+    return _chromium()
+
+
+@cache
+def _chromium():
     sync_api = pytest.importorskip("playwright.sync_api", reason="pages need pip install 'pocket-diffusers[test]'")
-    with sync_api.sync_playwright() as playwright:
-        installed = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-        if installed is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip(f"pages need a browser: {HOW_TO_HAVE_ONE}")
-        chromium = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    playwright = sync_api.sync_playwright().start()
+    installed = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if installed is None and not Path(playwright.chromium.executable_path).exists():
+        playwright.stop()
+        pytest.skip(f"pages need a browser: {HOW_TO_HAVE_ONE}")
+    atexit.register(playwright.stop)
+    return playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
 
 
 @pytest.fixture
@@ -68,6 +78,20 @@ def serve_folder() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def site_of(slug: str, factory: pytest.TempPathFactory) -> Path:
+    """The static page of a method, built once a run; tests leave it as it is."""
+
+    def make(place: Path) -> None:
+        scratch = factory.mktemp("runtime")
+        try:
+            copy_runtime(scratch / "probe", scratch / "npm")
+        except OSError as error:
+            pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
+        build_static(slug, place, bundle=bundle_of(weights_of_page(slug), "onnx", factory))
+
+    return made_once(f"{slug}-page", "onnx", factory, make)
 
 
 class _Silent(SimpleHTTPRequestHandler):

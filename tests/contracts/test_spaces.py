@@ -3,10 +3,12 @@
 A method adds a line to `ASKS`; what only its own page can do is tested in `tests/spaces/<slug>/`.
 """
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from pages import site_of
 from PIL import Image, ImageDraw
 
 from pocket_diffusers.pipelines import METHODS
@@ -166,3 +168,17 @@ def test_the_page_fits_names_itself_and_asks_no_other_host(spaces, open_page, tm
         button.wait_for()
         page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
     assert page.screenshot(path=tmp_path / "page.png", full_page=True)
+
+
+@pytest.mark.parametrize("slug", [slug for slug in METHODS if (SPACES / slug / "static").is_dir()])
+def test_a_static_page_is_a_static_space_that_names_no_other_host(slug, tmp_path_factory):
+    site = site_of(slug, tmp_path_factory)
+    assert "sdk: static\n" in (site / "README.md").read_text()
+    for file in [*site.glob("*.js"), *site.glob("*.css")]:
+        assert "//" not in "".join(line.partition("// ")[0] for line in file.read_text().splitlines()), file.name
+    html = (site / "index.html").read_text()
+    assert "default-src 'none'" in html and "http" not in html.replace("http-equiv", "")
+    assert "MIT License" in (site / "ort" / "LICENSE").read_text()
+    assert json.loads((site / "run.json").read_text())["inputs"]["method"] == slug
+    promised = json.loads((site / "model" / "contract.json").read_text())["components"]
+    assert {path.stem for path in (site / "model").glob("*.onnx")} == {component["name"] for component in promised}

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundles import bundle_of
+from pages import site_of
 from PIL import Image
 
 from pocket_diffusers import checkpoint
 from pocket_diffusers.pipelines.loading import load_pipeline
-from pocket_diffusers.spaces.build_static import SHARED, build_static, copy_runtime
+from pocket_diffusers.spaces.build_static import SHARED, build_static
 
 BLANK = "<!doctype html><title>blank</title>"
 
@@ -92,27 +92,12 @@ def test_a_schedule_that_is_not_known_is_refused(scripts, open_page):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("static")
-    try:
-        copy_runtime(place / "probe", place / "npm")
-    except OSError as error:
-        pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
-    return build_static("snapgen", place / "site", bundle=bundle_of("snapgen-nano", "onnx", tmp_path_factory))
+    return site_of("snapgen", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def site_address(site, serve_folder) -> str:
     return serve_folder(site)
-
-
-def test_site_is_a_static_space_that_names_no_other_host(site):
-    assert "sdk: static\n" in (site / "README.md").read_text()
-    for file in [*site.glob("*.js"), *site.glob("*.css")]:
-        assert "//" not in "".join(line.partition("// ")[0] for line in file.read_text().splitlines()), file.name
-    html = (site / "index.html").read_text()
-    assert "default-src 'none'" in html and "http" not in html.replace("http-equiv", "")
-    assert "MIT License" in (site / "ort" / "LICENSE").read_text()
-    assert json.loads((site / "run.json").read_text())["inputs"]["method"] == "snapgen"
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)], ids=["dark-desk", "phone"])

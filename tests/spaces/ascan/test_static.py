@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundles import bundle_of
+from pages import site_of
 from PIL import Image, ImageDraw
 
 from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.recognition.drawn_digit import read_digit
-from pocket_diffusers.spaces.build_static import SPACES, build_static, copy_runtime, weights_of_page
+from pocket_diffusers.spaces.build_static import SPACES
 
 
 def drawing(width: int, pen: int, ink="black", paper="white", mode: str = "RGB") -> Image.Image:
@@ -80,21 +80,7 @@ def test_one_shade_is_refused(scripts, open_page):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("static")
-    try:
-        copy_runtime(place / "probe", place / "npm")
-    except OSError as error:
-        pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
-    weights = weights_of_page("ascan")
-    return build_static("ascan", place / "site", bundle=bundle_of(weights, "onnx", tmp_path_factory))
-
-
-def test_site_names_no_other_host(site):
-    assert "sdk: static\n" in (site / "README.md").read_text()
-    for file in [*site.glob("*.js"), *site.glob("*.css")]:
-        assert "//" not in "".join(line.partition("// ")[0] for line in file.read_text().splitlines()), file.name
-    assert "default-src 'none'" in (site / "index.html").read_text()
-    assert [path.name for path in (site / "model").glob("*.onnx")] == ["classifier.onnx"]
+    return site_of("ascan", tmp_path_factory)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)], ids=["dark-desk", "phone"])

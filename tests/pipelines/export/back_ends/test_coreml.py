@@ -5,29 +5,21 @@ import platform
 
 import pytest
 import torch
+from little_networks import COMPONENT, Unheard
 from torch import nn
 
 from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
-from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
 from pocket_diffusers.pipelines.export.export_bundle import export_pipeline
 from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
 
 for package in ("optimum", "coremltools"):
     pytest.importorskip(package, reason="needs the extra 'export'")
 
-PICTURE = TensorSpec("x", ("batch", 8, 6, 6), "float32", None, None, "")
-COMPONENT = ComponentContract("net", (PICTURE,), (TensorSpec("y", ("batch", 8, 6, 6), "float32", None, None, ""),), "")
-
 
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 8, 3, padding=1)).eval()
-
-
-class Unheard(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.special.bessel_j0(x)
 
 
 @pytest.mark.parametrize(("precision", "bytes_a_weight"), [("fp32", 4), ("fp16", 2), ("int8", 1)])

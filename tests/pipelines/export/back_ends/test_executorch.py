@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from little_networks import COMPONENT, Net, Unheard, job
 from torch import nn
 
 from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
-from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
 from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
 from pocket_diffusers.pipelines.export.methods import export_of
 from pocket_diffusers.pipelines.loading import load_pipeline
@@ -15,36 +15,11 @@ from pocket_diffusers.pipelines.loading import load_pipeline
 for package in ("optimum", "executorch"):
     pytest.importorskip(package, reason="needs the extra 'export'")
 
-PICTURE = TensorSpec("x", ("batch", 8, 6, 6), "float32", None, None, "")
-COMPONENT = ComponentContract("net", (PICTURE,), (TensorSpec("y", ("batch", 8, 6, 6), "float32", None, None, ""),), "")
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(8, 64, 3, padding=1)
-        self.norm = nn.GroupNorm(4, 64)
-        self.two = nn.Conv2d(64, 8, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.two(nn.functional.silu(self.norm(self.one(x))))
-
-
-class Unheard(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.special.bessel_j0(x)
-
-
-def job(network: nn.Module, precision: str) -> ExportJob:
-    calibration = [dummy_inputs(COMPONENT, batch=1, seed=seed) for seed in range(4)]
-    return ExportJob(network.eval(), COMPONENT, precision, dummy_inputs(COMPONENT), calibration)
-
 
 @pytest.mark.parametrize(
     ("precision", "difference", "bytes_a_weight"), [("fp32", 1e-5, 4), ("fp16", 5e-3, 4), ("int8", 0.05, 1)]
 )
 def test_each_precision_computes_the_same_and_weighs_what_it_should(tmp_path, precision, difference, bytes_a_weight):
-    torch.manual_seed(0)
     network, executorch = Net(), back_end_module("executorch", precision)
     path = tmp_path / "net.pte"
     executorch.export(job(network, precision), path)

@@ -3,45 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from little_networks import COMPONENT, Net, Unheard, job
 from torch import nn
 
 from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
-from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
 from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
 
 for package in ("optimum", "onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason="needs the extra 'export'")
-
-PICTURE = TensorSpec("x", ("batch", 8, 6, 6), "float32", None, None, "")
-COMPONENT = ComponentContract("net", (PICTURE,), (TensorSpec("y", ("batch", 8, 6, 6), "float32", None, None, ""),), "")
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(8, 64, 3, padding=1)
-        self.norm = nn.GroupNorm(4, 64)
-        self.two = nn.Conv2d(64, 8, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.two(nn.functional.silu(self.norm(self.one(x))))
-
-
-class Unheard(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.special.bessel_j0(x)
-
-
-def job(network: nn.Module, precision: str) -> ExportJob:
-    calibration = [dummy_inputs(COMPONENT, batch=1, seed=seed) for seed in range(4)]
-    return ExportJob(network.eval(), COMPONENT, precision, dummy_inputs(COMPONENT), calibration)
 
 
 @pytest.mark.parametrize(
     ("precision", "difference", "bytes_a_weight"), [("fp32", 1e-6, 4), ("fp16", 2e-3, 2), ("int8", 0.05, 1)]
 )
 def test_each_precision_computes_the_same_and_weighs_what_it_should(tmp_path, precision, difference, bytes_a_weight):
-    torch.manual_seed(0)
     network, onnx = Net(), back_end_module("onnx", precision)
     onnx.export(job(network, precision), tmp_path / "net.onnx")
     x = dummy_inputs(COMPONENT, batch=5, seed=9)[0]
