@@ -269,7 +269,7 @@ def test_every_model_runs_through_its_offload_hook():
     assert list(dict.fromkeys(called)) == names
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading needs CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading needs CUDA: run on a machine with an NVIDIA GPU")
 @pytest.mark.parametrize("offload", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
 def test_offloading_gives_the_same_picture(offload):
     on_cpu = make_pipeline()
@@ -278,7 +278,7 @@ def test_offloading_gives_the_same_picture(offload):
     torch.testing.assert_close(latents_of(on_cpu, "a red cube", generator=seeded(0)).cpu(), expected, atol=1e-3, rtol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: run on a machine with an NVIDIA GPU")
 def test_the_nano_model_draws_in_half_precision_on_a_gpu_what_it_draws_on_a_cpu():
     asked = {"prompt": ["a red cube", "two yellow spheres"], "num_inference_steps": 8, "output_type": "pt"}
     drawn = []
