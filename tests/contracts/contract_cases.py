@@ -1,5 +1,6 @@
 """What a method brings to the contracts: its `tiny_<slug>.py` beside this file holds `PIPELINES` and `MODELS`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ Rows = Sequence[tuple[dict[str, Any], str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineCase:
+class PipelineCase(ABC):
     """A pipeline of tiny real components.
 
     Attributes:
@@ -34,9 +35,9 @@ class PipelineCase:
         """The pipeline's output for these values, else for the first."""
         return pipeline(**{self.argument: list(values or self.values[:1]), **arguments})
 
+    @abstractmethod
     def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
         """The output as numbers: float32, one row a sample."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
