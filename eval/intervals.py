@@ -51,7 +51,7 @@ def bootstrap_interval(
     if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
         raise ValueError(f"values has shape {list(sample.shape)}; needed are at least 2 finite numbers in one row.")
     if resamples < 1:
-        raise ValueError(f"resamples is {resamples}; it must be at least 1.")
+        raise ValueError(f"resamples must be at least 1, not {resamples}.")
     tail = (1 - _checked(confidence)) / 2
     rng = np.random.default_rng(seed)
     drawn = [statistic(rng.choice(sample, len(sample))) for _ in range(resamples)]

@@ -203,7 +203,7 @@ def _measured_cell(row: Row) -> str:
 
 def _check(row: Row, name: str, allowed: Any, wanted: str) -> None:
     if not allowed:
-        raise ValueError(f"row {row.id!r}: {name} is {getattr(row, name)!r}; it must be {wanted}.")
+        raise ValueError(f"row {row.id!r}: {name} must be {wanted}, not {getattr(row, name)!r}.")
 
 
 def _is_number(value: Any) -> bool:

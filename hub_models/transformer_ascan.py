@@ -135,7 +135,7 @@ class AsCANModel(ModelMixin, ConfigMixin, PresetMixin):
         super().__init__()
         check_stages(stages, widths)
         if len(strides) != len(widths) + 1 or set(strides) - {1, 2}:
-            raise ValueError(f"strides is {strides!r}; it must be {len(widths) + 1} numbers 1 or 2, the stem's first.")
+            raise ValueError(f"strides must be {len(widths) + 1} numbers 1 or 2, the stem's first, not {strides!r}.")
         self.gradient_checkpointing = False
         self.stem = _stem(in_channels, stem_width, strides[0], conv_norm)
         depth, done = sum(map(len, stages)), 0

@@ -63,8 +63,8 @@ def check_repo(repo: str) -> None:
         good = False
     if not good:
         raise ValueError(
-            f"REPO is {repo!r}; it must be OWNER/NAME in letters, digits, '-', '_' and '.', without '..' and '--', "
-            "such as me/snapgen."
+            "REPO must be OWNER/NAME in letters, digits, '-', '_' and '.', without '..' and '--', such as me/snapgen, "
+            f"not {repo!r}."
         )
 
 

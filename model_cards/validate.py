@@ -83,7 +83,7 @@ def check_space_card(text: str, where: str, files: Path | None = None) -> list[s
         faults += [f"{key} must be set for sdk: gradio" for key in ("sdk_version", "app_file") if not front.get(key)]
     for key in ("sdk_version", "python_version"):
         if key in front and not re.fullmatch(r"\d+(\.\d+)+", str(front[key])):
-            faults.append(f"{key} is {front[key]!r}; it must be a version such as '6.31.0', in quotes")
+            faults.append(f"{key} must be a version such as '6.31.0', in quotes, not {front[key]!r}")
     if len(str(front.get("short_description", ""))) > 60:
         faults.append("short_description is longer than 60 letters")
     for key in ("tags", "models"):
@@ -109,7 +109,7 @@ def _keys(front: Mapping[str, Any], known: set[str], needed: tuple[str, ...]) ->
 def _one_of(front: Mapping[str, Any], key: str, allowed: set[str]) -> list[str]:
     if key not in front or front[key] in allowed:
         return []
-    return [f"{key} is {front[key]!r}; it must be one of {', '.join(sorted(allowed))}"]
+    return [f"{key} must be one of {', '.join(sorted(allowed))}, not {front[key]!r}"]
 
 
 def _texts(front: Mapping[str, Any], key: str) -> list[str]:

@@ -4,8 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +42,9 @@ def draft_file(path: str | Path) -> Iterator[Path]:
     path, draft = Path(path), None
     try:
         _make(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-        draft = Path(name)
+        draft = _hidden(path)
+        draft.touch(exist_ok=False)
         yield draft
-        draft.chmod(0o644)
         draft.replace(path)
     finally:
         if draft is not None:
@@ -59,8 +57,8 @@ def draft_folder(folder: str | Path) -> Iterator[Path]:
     folder, draft = Path(folder), None
     try:
         _make(folder.parent)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-        draft.chmod(0o755)
+        draft = _hidden(folder)
+        draft.mkdir()
         yield draft
         _replace(folder, draft)
     finally:
@@ -79,13 +77,19 @@ def _replace(folder: Path, draft: Path) -> None:
     if not folder.exists():
         draft.rename(folder)
         return
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as attic:
-        folder.rename(Path(attic) / "old")
-        try:
-            draft.rename(folder)
-        except OSError:
-            (Path(attic) / "old").rename(folder)
-            raise
+    earlier = _hidden(folder)
+    folder.rename(earlier)
+    try:
+        draft.rename(folder)
+    except OSError:
+        earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)  # the result stands, whatever becomes of this
+
+
+def _hidden(path: Path) -> Path:
+    """A free name beside `path`, for what takes its place later or leaves it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
 
 
 @contextmanager

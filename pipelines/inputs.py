@@ -124,6 +124,22 @@ class PosedImages:
             )
 
 
+def require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    """Refuses a value, in the one sentence that all checks have.
+
+    Args:
+        holds: whether it is allowed.
+        name: of the argument or setting.
+        value: that was given.
+        allowed: what it must be, such as "at least 1".
+
+    Raises:
+        ValueError: it is not allowed.
+    """
+    if not holds:
+        raise ValueError(f"{name} must be {allowed}, not {value!r}.")
+
+
 def check_count(name: str, value: Any) -> int:
     """`value` as an int of at least 1.
 
@@ -134,8 +150,7 @@ def check_count(name: str, value: Any) -> int:
         count = operator.index(value)
     except TypeError:
         count = 0
-    if isinstance(value, bool) or count < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    require(count >= 1 and not isinstance(value, bool), name, value, "a whole number of at least 1")
     return count
 
 
@@ -150,8 +165,7 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf) -> f
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not math.isfinite(number) or not low <= number <= high:
-        raise ValueError(f"{name} must be a number {allowed}, not {value!r}.")
+    require(math.isfinite(number) and low <= number <= high, name, value, f"a number {allowed}")
     return number
 
 
@@ -161,8 +175,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     Raises:
         ValueError: naming the argument and the choices.
     """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+    require(value in choices, name, value, f"one of {', '.join(choices)}")
     return value
 
 

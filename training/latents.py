@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..hub_models.layers.latent_scaling import scale_latents
-from ..pipelines.fitting.loop import require
+from ..pipelines.inputs import require
 
 Pictures = Float[Tensor, "batch 3 height width"]
 Latents = Float[Tensor, "batch channels h w"]

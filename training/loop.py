@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..pipelines.fitting.checkpoint import save_tensors
-from ..pipelines.fitting.loop import Batches, Engine, FitSettings, Loop, Objective, require
+from ..pipelines.fitting.loop import Batches, Engine, FitSettings, Loop, Objective
 from ..pipelines.fitting.run_folder import RunFolder
+from ..pipelines.inputs import require
 from .plot import import_figure, plot_losses
 
 

@@ -6,7 +6,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from .. import unknown_name
-from ..pipelines.fitting.loop import require
+from ..pipelines.inputs import require
 from .loop import TrainSettings
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -75,7 +75,11 @@ class Preset:
 
 
 def configure(
-    presets: Mapping[str, Preset], name: str, seed: int | None = None, overrides: Mapping[str, str] | None = None
+    presets: Mapping[str, Preset],
+    name: str,
+    seed: int | None = None,
+    overrides: Mapping[str, str] | None = None,
+    called: str = "setting",
 ) -> Preset:
     """A preset of a stage with other values.
 
@@ -84,6 +88,7 @@ def configure(
         name: one of them.
         seed: in place of the preset's.
         overrides: field -> its value as text, read as the field's type; "none" where there may be none.
+        called: what an unknown field is called in its error.
 
     Raises:
         ValueError: an unknown preset or field, or a value that does not fit; names it and what there is.
@@ -94,7 +99,7 @@ def configure(
     values = {} if seed is None else {"seed": seed}
     for field, text in (overrides or {}).items():
         if field not in kinds:
-            raise unknown_name("setting", field, kinds)
+            raise unknown_name(called, field, kinds)
         values[field] = _read(field, text, kinds[field])
     return replace(presets[name], **values)
 
@@ -107,4 +112,4 @@ def _read(name: str, text: str, kind: Any) -> Any:
     try:
         return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
-        raise ValueError(f"{name} is {text!r}; it must be {_WORDS[kind]}{' or none' * may_be_none}") from None
+        raise ValueError(f"{name} must be {_WORDS[kind]}{' or none' * may_be_none}, not {text!r}") from None

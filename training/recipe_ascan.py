@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .. import checkpoint
 from ..hub_models.transformer_ascan import AsCANModel
 from ..hub_models.unet_ascan import AsCANUNet2DModel
-from ..pipelines.fitting.loop import require
+from ..pipelines.inputs import require
 from ..pipelines.pipeline_ascan import AsCANPipeline
 from ..pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
 from ..pipelines.pipeline_ascan_detection import AsCANDetectionPipeline
@@ -306,10 +306,11 @@ def single_objects(vae: nn.Module, data: InstanceImages, preset: GenerationPrese
     return cached_classes(latents, labels[alone], preset.num_classes, preset.label_drop)
 
 
+LABELLED = "your labelled pictures: a Hub dataset id or a folder"
 STAGES = {
-    "classification": Stage(train_classification, CLASSIFICATION),
-    "segmentation": Stage(train_segmentation, SEGMENTATION),
+    "classification": Stage(train_classification, CLASSIFICATION, data=LABELLED),
+    "segmentation": Stage(train_segmentation, SEGMENTATION, data="your pictures with masks: a Hub dataset id"),
     "judge": Stage(train_judge, JUDGE),
-    "generation": Stage(train_generation, GENERATION),
+    "generation": Stage(train_generation, GENERATION, data=LABELLED),
 }
 run = partial(run_stage, "ascan", STAGES)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerFast
 
-from ..pipelines.fitting.loop import require
+from ..pipelines.inputs import require
 from .datasets.captioned_images import pocketworld_images
 from .datasets.pocketworld.captions import caption
 from .datasets.pocketworld.descriptions import TAGS

@@ -22,7 +22,8 @@ from transformers import AutoTokenizer, CLIPModel, CLIPTextModel, CLIPTextModelW
 from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from ..pipelines.contact_sheet import contact_sheet
-from ..pipelines.fitting.loop import Batches, require
+from ..pipelines.fitting.loop import Batches
+from ..pipelines.inputs import require
 from ..pipelines.pipeline_snapgen import ENCODERS, SnapGenPipeline
 from ..pipelines.repository import text_tower
 from . import recipe_encoders

@@ -18,8 +18,9 @@ from torch import nn
 
 from .. import _CHECKPOINTS, unknown_name
 from ..pipelines.files import whole_folder
-from ..pipelines.fitting.loop import Batches, Objective, require
+from ..pipelines.fitting.loop import Batches, Objective
 from ..pipelines.fitting.run_folder import RunFolder
+from ..pipelines.inputs import require
 from ..pipelines.repository import save_repository
 from .datasets.streams import shuffled_batches, streamed_batches
 from .loop import train
@@ -36,11 +37,13 @@ class Stage:
         presets: name -> numbers; "nano" is for two CPU cores, "paper" the paper's.
         committed: the model that stands in for this stage where it was not run: its folder in `hub_models/checkpoints`,
             such as "snapgen-nano/vae"; "" has none.
+        data: what may stand for `source`, in words.
     """
 
     train: Callable[[Any, "Run"], Path]
     presets: Mapping[str, Preset]
     committed: str = ""
+    data: str = "your captioned pictures: a Hub dataset id, a folder or 'shards/*.tar'"
 
 
 def run_stage(
@@ -75,8 +78,9 @@ def run_stage(
     """
     if stage not in stages:
         raise unknown_name("stage", stage, stages)
-    chosen = configure(stages[stage].presets, preset, seed, overrides)
-    require(chosen.source != "", "source", "", "your own pictures: a Hub dataset id, a folder or 'shards/*.tar'")
+    chosen = configure(stages[stage].presets, preset, seed, overrides, f"setting of stage {stage}")
+    require(chosen.source != "", "source", "", stages[stage].data)
+    RunFolder(Path(output) / stage)  # an output that cannot be written to shows before data are fetched or made
     Accelerator()  # meets the other processes, on CPUs too: `PartialState()` alone would take each for the only one
     run = Run(stages, chosen, Path(output) / stage, resume)
     model = stages[stage].train(chosen, run)
@@ -109,11 +113,7 @@ class Run:
     # Data
 
     def pocketworld(self, read: Callable[[str, int, int], Any]) -> Any:
-        """Pictures of PocketWorld in memory, by `read(split, size, count)`.
-
-        An output that cannot be written to shows before they are made.
-        """
-        RunFolder(self.folder)
+        """Pictures of PocketWorld in memory, by `read(split, size, count)`."""
         return read(self.preset.split, self.preset.image_size, self.preset.num_pictures)
 
     def indices(self, count: int) -> Batches:

@@ -43,7 +43,7 @@ def detect_pictures(
         batch_size: pictures that the detector gets together, at least 1.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     prompted = list(prompted)
     weights = " + ".join(each.weights for each in (detector, color_reader) if each is not None and each.weights)
     seen = []

@@ -40,11 +40,11 @@ class GenEvalSettings:
     def __post_init__(self) -> None:
         for name in ("threshold", "counting_threshold"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie within [0, 1].")
+                raise ValueError(f"{name} must lie within [0, 1], not {getattr(self, name)}.")
         if self.max_objects < 1:
-            raise ValueError(f"max_objects is {self.max_objects}; it must be at least 1.")
+            raise ValueError(f"max_objects must be at least 1, not {self.max_objects}.")
         if not 0 < self.max_overlap <= 1:
-            raise ValueError(f"max_overlap is {self.max_overlap}; it must lie within (0, 1].")
+            raise ValueError(f"max_overlap must lie within (0, 1], not {self.max_overlap}.")
 
 
 class Verdict(NamedTuple):

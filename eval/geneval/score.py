@@ -1,7 +1,7 @@
 """GenEval: the share of pictures that show the objects, counts, colours and places their prompts ask for.
 
-Stored detections go in, with or without a detector at hand; see `geneval_rules` for the verdict on one picture,
-`geneval_replay` for the files, `geneval_detectors` and `geneval_colors` for what looks at pictures.
+Stored detections go in, with or without a detector at hand; see `rules` for the verdict on one picture,
+`replay` for the files, `detectors` and `colors` for what looks at pictures.
 """
 
 from collections import defaultdict
@@ -188,7 +188,7 @@ def score_pictures(
         ValueError: no pictures, several detectors, or with "fixed" an incomplete run or an unknown name.
     """
     if compat not in get_args(Compat):
-        raise ValueError(f"compat is {compat!r}; it must be one of {', '.join(get_args(Compat))}.")
+        raise ValueError(f"compat must be one of {', '.join(get_args(Compat))}, not {compat!r}.")
     detector, weights = _one_detector(pictures)
     seen = [picture for picture in pictures if picture.detections is not None]
     if compat == "fixed":

@@ -47,7 +47,7 @@ class ImageTextEncoder:
         folder = Path(folder)
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name} is missing: train it with `pocket train snapgen`.")
+                raise FileNotFoundError(f"{folder / name} is missing: train it with `pocket train encoders`.")
         clip = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         return cls(clip, AutoTokenizer.from_pretrained(folder))
 
@@ -59,7 +59,7 @@ class ImageTextEncoder:
             ValueError: for another shape or range.
         """
         if pictures.ndim != 4 or pictures.shape[1] != 3 or len(pictures) == 0:
-            raise ValueError(f"pictures has shape {list(pictures.shape)}; it must be [count, 3, height, width].")
+            raise ValueError(f"pictures must be [count, 3, height, width], not {list(pictures.shape)}.")
         if not (pictures.min() >= 0 and pictures.max() <= 1):
             low, high = pictures.min().item(), pictures.max().item()
             raise ValueError(f"pictures lie within [{low:.3g}, {high:.3g}]; they must lie within [0, 1].")
@@ -108,7 +108,7 @@ class ClipPictures:
 
     def __init__(self, model: str | Path = "clip-nano-judge", batch_size: int = 64):
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
         source = clip_source(model)
         self.name, self.batch_size = Path(str(model)).name, batch_size
         self.clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).eval()
@@ -160,7 +160,7 @@ class PictureScaling:
             ValueError: for something that is no PIL image.
         """
         if not isinstance(picture, Image.Image):
-            raise ValueError(f"a picture is {type(picture).__name__}; it must be a PIL image.")
+            raise ValueError(f"a picture must be a PIL image, not {type(picture).__name__}.")
         picture, short = picture.convert("RGB"), min(picture.size)
         if short != self.side:
             size = tuple(max(self.side, int(length * self.side / short)) for length in picture.size)

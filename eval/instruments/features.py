@@ -59,7 +59,7 @@ def checked_features(features: ArrayLike, name: str) -> Float[np.ndarray, "count
     """
     array = np.asarray(features, np.float64)
     if array.ndim != 2 or len(array) < 2 or array.shape[1] < 1:
-        raise ValueError(f"{name} has shape {list(array.shape)}; it must be [count, dim] with at least 2 rows.")
+        raise ValueError(f"{name} must be [count, dim] with at least 2 rows, not {list(array.shape)}.")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds numbers that are not finite.")
     return array

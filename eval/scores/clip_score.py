@@ -61,7 +61,7 @@ class ClipScorer:
 
     def __init__(self, model: str | Path = "clip-nano-judge", compat: Compat = "fixed"):
         if compat not in get_args(Compat):
-            raise ValueError(f"compat is {compat!r}; it must be one of {', '.join(get_args(Compat))}.")
+            raise ValueError(f"compat must be one of {', '.join(get_args(Compat))}, not {compat!r}.")
         self.compat, self.clip = compat, ClipPictures(model, batch_size=250)
         vision = self.clip.config.vision_config
         self.backbone = f"{self.clip.name}: ViT {vision.hidden_size}/{vision.patch_size} at {vision.image_size}"

@@ -56,7 +56,7 @@ def fid(generated: ArrayLike, reference: ArrayLike, extractor: str, compat: Comp
         ValueError: features of another shape, an unknown `compat`, or a square root that cannot be trusted.
     """
     if compat not in get_args(Compat):
-        raise ValueError(f"compat is {compat!r}; it must be one of {', '.join(get_args(Compat))}.")
+        raise ValueError(f"compat must be one of {', '.join(get_args(Compat))}, not {compat!r}.")
     first, second = checked_pair(generated, reference)
     moments = (*_moments(first), *_moments(second))
     value, check = frechet_distance(*moments), frechet_distance_by_eigenvalues(*moments)

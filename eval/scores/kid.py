@@ -64,9 +64,9 @@ def kid(
     smaller = min(len(first), len(second))
     size = min(MAX_SUBSET, max(2, smaller // 2)) if subset_size is None else subset_size
     if subsets < 1:
-        raise ValueError(f"subsets is {subsets}; it must be at least 1.")
+        raise ValueError(f"subsets must be at least 1, not {subsets}.")
     if not 2 <= size <= smaller:
-        raise ValueError(f"subset_size is {size}; it must be 2 to {smaller}, the rows of the smaller set.")
+        raise ValueError(f"subset_size must be 2 to {smaller}, the rows of the smaller set, not {size}.")
     rng = np.random.default_rng(seed)
     values = [unbiased_mmd2(_draw(rng, first, size), _draw(rng, second, size)) for _ in range(subsets)]
     return KidScore(

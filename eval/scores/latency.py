@@ -50,7 +50,7 @@ def measure_latency(call: Callable[[], Any], repeats: int = 5, warmup: int = 1) 
         ValueError: `call` cannot be called, or a number out of range.
     """
     if not callable(call):
-        raise ValueError(f"call is {call!r}; it must be something that can be called without arguments.")
+        raise ValueError(f"call must be something that can be called without arguments, not {call!r}.")
     if repeats < 1 or warmup < 0:
         raise ValueError(f"repeats is {repeats} and warmup is {warmup}; needed are at least 1 and at least 0.")
     for _ in range(warmup):

@@ -53,7 +53,7 @@ class ConfusionCounts:
     def __init__(self, classes: Sequence[str] | int, ignore_index: int | None = 255):
         names = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"classes is {classes!r}; it must be different names, or a number from 1 up.")
+            raise ValueError(f"classes must be different names, or a number from 1 up, not {classes!r}.")
         self.classes, self.ignore_index = names, ignore_index
         self.counts = np.zeros((len(names), len(names)), np.int64)
         self.ignored = 0
@@ -145,7 +145,7 @@ def mean_iou(
 def _label_map(labels: ArrayLike, name: str) -> Int[np.ndarray, "height width"]:
     array = np.asarray(labels)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}; it must be whole numbers [height, width].")
+        raise ValueError(f"{name} must be whole numbers [height, width], not {array.dtype} {list(array.shape)}.")
     return array.astype(np.int64)
 
 

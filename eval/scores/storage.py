@@ -49,7 +49,7 @@ def measure_storage(path: str | Path, parameters: int | None = None) -> Storage:
     """
     path = Path(path)
     if parameters is not None and parameters < 1:
-        raise ValueError(f"parameters is {parameters}; it must be at least 1.")
+        raise ValueError(f"parameters must be at least 1, not {parameters}.")
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     if not files:
         raise FileNotFoundError(f"there is no file at {str(path)!r}.")

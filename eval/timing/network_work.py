@@ -30,7 +30,7 @@ def network_work(network: nn.Module, inputs: Tensor | Mapping[str, Any], mode: M
         ValueError: another mode.
     """
     if mode not in get_args(Mode):
-        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}.")
+        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}.")
     if mode == "onnx":
         return Work(*onnx_call(network, inputs))
     network = network.to(memory_format=torch.channels_last)

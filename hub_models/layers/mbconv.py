@@ -20,7 +20,7 @@ def conv_norm(kind: ConvNorm, channels: int) -> nn.Module:
     if kind == "group":
         groups = next(groups for groups in range(min(GROUPS, channels), 0, -1) if channels % groups == 0)
         return nn.GroupNorm(groups, channels)
-    raise ValueError(f"conv_norm is {kind!r}; it must be one of {', '.join(get_args(ConvNorm))}.")
+    raise ValueError(f"conv_norm must be one of {', '.join(get_args(ConvNorm))}, not {kind!r}.")
 
 
 class SqueezeExcitation(nn.Module):
@@ -67,7 +67,7 @@ class MBConv(nn.Module):
     ) -> None:
         super().__init__()
         if form not in get_args(ConvBlock):
-            raise ValueError(f"conv_block is {form!r}; it must be one of {', '.join(get_args(ConvBlock))}.")
+            raise ValueError(f"conv_block must be one of {', '.join(get_args(ConvBlock))}, not {form!r}.")
         hidden, fused = expansion * out_channels, form == "fused_mbconv"
         self.norm_in = conv_norm(norm, in_channels)
         kernel = {"kernel_size": 3, "padding": 1, "stride": stride} if fused else {"kernel_size": 1}

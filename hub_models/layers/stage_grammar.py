@@ -17,7 +17,7 @@ def check_stages(stages: Sequence[str], widths: Sequence[int], name: str = "stag
         ValueError: another number of stages, an empty stage, or a letter that is neither C nor T.
     """
     if isinstance(stages, str) or len(stages) != len(widths):
-        raise ValueError(f"{name} is {stages!r}; it must be {len(widths)} strings, one for each of widths {[*widths]}.")
+        raise ValueError(f"{name} must be {len(widths)} strings, one for each of widths {[*widths]}, not {stages!r}.")
     for stage in stages:
         if not stage or set(stage) - set(LETTERS):
             raise ValueError(

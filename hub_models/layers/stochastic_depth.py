@@ -20,7 +20,7 @@ class StochasticDepth(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f"the rate of stochastic depth is {rate}; it must be at least 0 and below 1.")
+            raise ValueError(f"the rate of stochastic depth must be at least 0 and below 1, not {rate}.")
         self.rate = rate
 
     def forward(self, branch: Branch) -> Branch:

@@ -19,6 +19,7 @@ from PIL.Image import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..inputs import require
 from .checkpoint import load_tree, save_tensors, save_tree
 from .moving_average import MovingAverage
 from .progress import RunProgress
@@ -110,11 +111,6 @@ class FitSettings:
         if self.schedule == "constant":
             free.add("steps")
         return as_json({name: value for name, value in asdict(self).items() if name not in free})
-
-
-def require(holds: bool, name: str, value: Any, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
 
 
 def rate_factor(step: int, settings: FitSettings) -> float:

@@ -287,3 +287,5 @@ NOT_MEASURED = {
     "exported": "exports take minutes: tests/eval/claims/snapgen/test_exported.py measures a bundle",
     "geneval": "it draws every prompt of a list: tests/eval/geneval/test_drawn.py measures pictures that cost nothing",
 }
+LACKING: dict[str, set[str]] = {}
+"""Measurement -> rows that `MEASURED` leaves out."""

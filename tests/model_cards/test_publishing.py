@@ -178,9 +178,9 @@ def test_without_a_token_nothing_is_even_put_together(monkeypatch, tmp_path, cap
     "repo", ["snapgen", "me/../snapgen", "../snapgen", "me/snap..gen", "me/a/b", "/me/snapgen", "me/", "me/x y", ""]
 )
 def test_repo_must_be_an_id(repo):
-    with pytest.raises(ValueError, match=r"REPO is .*; it must be OWNER/NAME"):
+    with pytest.raises(ValueError, match=r"REPO must be OWNER/NAME.*not .*"):
         check_repo(repo)
-    with pytest.raises(ValueError, match="REPO is"):
+    with pytest.raises(ValueError, match="REPO must be OWNER/NAME"):
         publish("snapgen", repo, dry_run=True)
 
 

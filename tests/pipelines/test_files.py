@@ -34,7 +34,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, earlier):
     assert names(path.parent) == ([] if earlier is None else ["notes.txt"])
     assert earlier is None or path.read_text() == earlier
     assert write_text(path, "new\n") == path
-    assert path.read_bytes() == b"new\n" and path.stat().st_mode & 0o777 == 0o644
+    assert path.read_bytes() == b"new\n"
     assert names(path.parent) == ["notes.txt"]
 
 
@@ -54,6 +54,19 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path, earlier):
     assert names(folder) == ["new.txt"] and names(folder.parent) == ["kept"]
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_who_may_read_is_as_for_any_new_file(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "notes.txt", "text")
+        with whole_folder(tmp_path / "kept") as draft:
+            (draft / "new.txt").write_text("new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "notes.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
 def test_an_earlier_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     folder = tmp_path / "kept"
     folder.mkdir()
@@ -61,7 +74,7 @@ def test_an_earlier_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp
     rename = os.rename
 
     def fails_for_drafts(source, target, **options):
-        if str(source).endswith(".partial") and str(target) == str(folder):
+        if (source / "new.txt").exists() and str(target) == str(folder):
             raise OSError(28, "No space left on device")
         rename(source, target, **options)
 

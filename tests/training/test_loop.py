@@ -222,7 +222,7 @@ def test_without_matplotlib_the_extra_is_named_before_anything_is_written(tmp_pa
 def test_a_precision_that_accelerate_is_not_configured_for_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     AcceleratorState._reset_state()
-    with pytest.raises(ValueError, match="mixed_precision is 'no'; it must be 'bf16', which accelerate is configured"):
+    with pytest.raises(ValueError, match="mixed_precision must be 'bf16', which accelerate is configured.*not 'no'"):
         train(Regression(), batches_of(1), settings(), tmp_path)
     AcceleratorState._reset_state()
 
@@ -230,8 +230,8 @@ def test_a_precision_that_accelerate_is_not_configured_for_is_refused(tmp_path, 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"mixed_precision": "fp16"}, "mixed_precision is 'fp16'; it must be 'no' or 'bf16'"),
-        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0; it must be at least 1"),
+        ({"mixed_precision": "fp16"}, "mixed_precision must be 'no' or 'bf16'.*not 'fp16'"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1.*not 0"),
         ({"steps": 0}, "steps is 0"),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_backbone_is_taken_over_with_its_position_tables_resized(runs):
             assert mine.shape != value.shape and mine.abs().max() > 0
         elif name.startswith(("stem.", "blocks.")):
             assert torch.equal(mine, value), name
-    with pytest.raises(ValueError, match="widths of the backbone is"):
+    with pytest.raises(ValueError, match="widths of the backbone must be"):
         take_backbone(model, AsCANModel.from_preset("nano", widths=(24, 64, 128, 224)))
 
 
@@ -85,20 +85,28 @@ def test_own_pictures_with_labels_are_a_source(tmp_path, monkeypatch):
     assert generator.unet.config.sample_size == 8 and generator.unet.config.num_classes == 2
     (picture,) = generator("bee", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images
     assert picture.size == (64, 64)
-    with pytest.raises(ValueError, match="num_classes is 3; it must be 2, as of the source"):
+    with pytest.raises(ValueError, match="num_classes must be 2, as of the source, not 3"):
         run("classification", "nano", tmp_path / "other", overrides={**own, "num_classes": "3"})
 
 
 @pytest.mark.parametrize(
     ("stage", "overrides", "sentence"),
     [
-        ("classification", {"source": "pocketworld"}, "source is 'pocketworld'; it must be 'digits'"),
-        ("classification", {"label_smoothing": "1.5"}, "label_smoothing is 1.5; it must be at least 0 and below 1"),
-        ("classification", {"image_size": "64"}, "image_size is 64; it must be 32 for the source digits"),
-        ("judge", {"spoilt": "2"}, "spoilt is 2.0; it must be in 0..1"),
-        ("judge", {"source": "digits"}, "source is 'digits'; it must be 'pocketworld'"),
-        ("generation", {"prediction_type": "noise"}, "prediction_type is 'noise'; it must be one of flow, epsilon"),
-        ("segmentation", {"num_classes": "1"}, "num_classes is 1; it must be at least 2"),
+        (
+            "classification",
+            {"source": "pocketworld"},
+            "source must be 'digits', a Hub id or a folder",
+        ),
+        ("classification", {"label_smoothing": "1.5"}, "label_smoothing must be at least 0 and below 1, not 1.5"),
+        ("classification", {"image_size": "64"}, "image_size must be 32 for the source digits, not 64"),
+        ("judge", {"spoilt": "2"}, "spoilt must be in 0..1, not 2.0"),
+        ("judge", {"source": "digits"}, "source must be 'pocketworld', whose masks are exact, not 'digits'"),
+        (
+            "generation",
+            {"prediction_type": "noise"},
+            "prediction_type must be one of flow, epsilon, v_prediction",
+        ),
+        ("segmentation", {"num_classes": "1"}, "num_classes must be at least 2, not 1"),
     ],
 )
 def test_bad_settings_are_named_before_anything_is_made(tmp_path, stage, overrides, sentence):

@@ -63,11 +63,11 @@ def test_paper_takes_what_is_published_and_one_autoencoder():
 @pytest.mark.parametrize(
     ("stage", "preset", "overrides", "sentence"),
     [
-        ("base", "nano", {"text_drop": "2"}, "text_drop is 2.0; it must be in 0..1"),
-        ("base", "nano", {"time_shift": "0"}, "time_shift is 0.0; it must be above 0"),
-        ("base", "nano", {"text_encoders": "a,b,c,d"}, "text_encoders is 'a,b,c,d'; it must be at most 3"),
-        ("refine", "nano", {"object_weight": "-1"}, "object_weight is -1.0; it must be at least 0"),
-        ("refine", "paper", {"object_weight": "1"}, "object_weight is 1.0; it must be 0 for pictures whose objects"),
+        ("base", "nano", {"text_drop": "2"}, "text_drop must be in 0..1.*not 2.0"),
+        ("base", "nano", {"time_shift": "0"}, "time_shift must be above 0.*not 0.0"),
+        ("base", "nano", {"text_encoders": "a,b,c,d"}, "text_encoders must be at most 3.*not 'a,b,c,d'"),
+        ("refine", "nano", {"object_weight": "-1"}, "object_weight must be at least 0.*not -1.0"),
+        ("refine", "paper", {"object_weight": "1"}, "object_weight must be 0 for pictures whose objects.*not 1.0"),
     ],
 )
 def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, stage, preset, overrides, sentence):

@@ -88,9 +88,19 @@ def test_a_run_goes_on_unless_it_is_told_not_to(sketch, tmp_path):
     [
         ("sketsh", "nano", {}, r"stage 'sketsh' is unknown: use one of sketch, paint \(nearest: 'sketch'\)"),
         ("sketch", "papre", {}, r"preset 'papre' is unknown: use one of nano, paper \(nearest: 'paper'\)"),
-        ("sketch", "nano", {"stepz": "3"}, r"setting 'stepz' is unknown: use one of source, .*\(nearest: 'steps'\)"),
-        ("sketch", "nano", {"steps": "0"}, "steps is 0; it must be at least 1"),
-        ("sketch", "paper", {}, "source is ''; it must be your own pictures"),
+        (
+            "sketch",
+            "nano",
+            {"stepz": "3"},
+            r"setting of stage sketch 'stepz' is unknown: use one of source, .*\(nearest: 'steps'\)",
+        ),
+        ("sketch", "nano", {"steps": "0"}, "steps must be at least 1.*not 0"),
+        (
+            "sketch",
+            "paper",
+            {},
+            "source must be your captioned pictures: a Hub dataset id, a folder or .*, not ''",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, stage, preset, overrides, sentence):
@@ -138,13 +148,15 @@ def test_an_earlier_model_is_that_of_the_same_output_then_the_committed_one(tmp_
         assert run.earlier("refine", "draft") == tmp_path / folder
 
 
-def test_an_output_that_cannot_be_written_to_shows_before_pictures_are_made(tmp_path):
+def test_an_output_that_cannot_be_written_to_shows_before_any_data(tmp_path):
     (tmp_path / "sketch").write_text("a file")
+    known = {"sketch": Stage(lambda preset, run: pytest.fail("it began"), {"nano": Sketch()})}
     with pytest.raises(OSError, match="output .* cannot be written to"):
-        run_in(tmp_path).pocketworld(lambda *numbers: pytest.fail("made"))
-    (tmp_path / "sketch").unlink()
-    made = run_in(tmp_path, num_pictures=7).pocketworld(lambda *numbers: numbers)
-    assert made == ("train", 32, 7) and (tmp_path / "sketch").is_dir()
+        run_stage("house", known, "sketch", "nano", tmp_path)
+
+
+def test_pocketworld_is_read_as_the_preset_says(tmp_path):
+    assert run_in(tmp_path, num_pictures=7).pocketworld(lambda *numbers: numbers) == ("train", 32, 7)
 
 
 @pytest.mark.parametrize("main", [True, False])

@@ -20,7 +20,7 @@ def load_digits(split: str, seed: int = 0) -> LabelledImages:
         ModuleNotFoundError: scikit-learn is missing.
     """
     if split not in ("train", "test"):
-        raise ValueError(f"split is {split!r}; it must be 'train' or 'test'.")
+        raise ValueError(f"split must be 'train' or 'test', not {split!r}.")
     from sklearn.datasets import load_digits as read
 
     stored = read()

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...hub_models.losses.flow_matching import flow_matching_pair, logit_normal_sigmas, shift_sigmas
-from ...pipelines.fitting.loop import require
+from ...pipelines.inputs import require
 from ..conditions import Conditions
 from .adamw import adamw
 
@@ -107,7 +107,7 @@ def noised(
         x, velocity = flow_matching_pair(latents, noise, sigmas)
         return x, 1000 * sigmas, velocity
     if not isinstance(scheduler, DDPMScheduler):
-        raise ValueError(f"scheduler is a {type(scheduler).__name__}; it must be FlowMatchEulerDiscrete or DDPM.")
+        raise ValueError(f"scheduler must be FlowMatchEulerDiscrete or DDPM, not a {type(scheduler).__name__}.")
     steps = scheduler.config.num_train_timesteps
     timesteps = torch.randint(steps, (len(latents),), generator=generator).to(latents.device)
     x, kind = scheduler.add_noise(latents, noise, timesteps), scheduler.config.prediction_type

@@ -63,5 +63,5 @@ class GenEval(evaluate.Metric):
 
 def _score(pictures, protocol="official", **options):
     if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
     return score_pictures(pictures, PROTOCOLS[protocol](), **options).to_record()

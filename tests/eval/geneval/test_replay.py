@@ -62,7 +62,7 @@ def line(**changes):
         (line(more=1), "a picture has the keys"),
         (line(detector=1), "detector must be a text"),
         (line(metadata={"tag": "single_object"}), "must be a GenEval record with a prompt"),
-        (line(metadata={**METADATA, "tag": "shape"}), "tag is 'shape'; it must be one of"),
+        (line(metadata={**METADATA, "tag": "shape"}), "tag must be one of.*not 'shape'"),
         (line(metadata={**METADATA, "include": {}}), "include must be a list of clauses"),
         (line(metadata={**METADATA, "include": []}), "include is empty"),
         (line(metadata={**METADATA, "include": [{"class": "cat", "count": True}]}), "a clause needs class"),

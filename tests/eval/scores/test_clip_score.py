@@ -94,9 +94,9 @@ def test_bad_input_is_named(folder, tmp_path):
         scorer.score([], [])
     with pytest.raises(ValueError, match="there are 1 pictures and 2 captions; they must be pairs"):
         scorer.score(pictures((16, 16)), CAPTIONS[:2])
-    with pytest.raises(ValueError, match="a picture is ndarray; it must be a PIL image"):
+    with pytest.raises(ValueError, match="a picture must be a PIL image.*not ndarray"):
         scorer.score([np.zeros((16, 16, 3))], CAPTIONS[:1])
-    with pytest.raises(ValueError, match="compat is 'new'; it must be one of fixed, official"):
+    with pytest.raises(ValueError, match="compat must be one of fixed, official.*not 'new'"):
         ClipScorer(folder, "new")
     with pytest.raises(FileNotFoundError, match="is no CLIP model: config.json is missing"):
         ClipScorer(tmp_path)

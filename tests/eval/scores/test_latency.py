@@ -17,7 +17,7 @@ def test_warm_up_does_not_count_and_the_median_does():
 
 
 def test_what_cannot_be_timed_is_said():
-    with pytest.raises(ValueError, match="call is 3; it must be something that can be called"):
+    with pytest.raises(ValueError, match="call must be something that can be called.*not 3"):
         measure_latency(3)
     for numbers in ({"repeats": 0}, {"warmup": -1}):
         with pytest.raises(ValueError, match="repeats is .* and warmup is"):

@@ -34,7 +34,7 @@ def test_arguments_may_have_names(network):
 
 
 def test_an_unknown_mode_is_named(network):
-    with pytest.raises(ValueError, match="mode is 'fast'; it must be one of eager, compiled, onnx"):
+    with pytest.raises(ValueError, match="mode must be one of eager, compiled, onnx.*not 'fast'"):
         network_work(network, torch.zeros(1, 3, 8, 8), "fast")
 
 

@@ -56,7 +56,7 @@ def test_ddpm_targets_lead_back_to_the_picture(pair, kind):
 
 
 def test_another_scheduler_is_refused(pair):
-    with pytest.raises(ValueError, match="scheduler is a DDIMScheduler; it must be FlowMatchEulerDiscrete or DDPM"):
+    with pytest.raises(ValueError, match="scheduler must be FlowMatchEulerDiscrete or DDPM.*not a DDIMScheduler"):
         noised(DDIMScheduler(), *pair, generator())
 
 
@@ -74,7 +74,7 @@ def test_the_scheduler_fits_the_prediction(kind):
 
 
 def test_another_prediction_is_refused():
-    with pytest.raises(ValueError, match="prediction_type is 'noise'; it must be one of flow, epsilon"):
+    with pytest.raises(ValueError, match="prediction_type must be one of flow, epsilon.*not 'noise'"):
         training_scheduler("noise")
 
 

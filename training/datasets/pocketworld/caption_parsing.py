@@ -41,7 +41,7 @@ def parse_with_motions(text: str) -> tuple[Description, Motions]:
             meaning = read(match.groupdict()) if match else None
             if meaning is not None and is_world(meaning[0]):
                 return meaning
-    raise ValueError(f"text is {text!r}; it must be a PocketWorld caption such as 'a photo of a red cube'.")
+    raise ValueError(f"text must be a PocketWorld caption such as 'a photo of a red cube', not {text!r}.")
 
 
 def _articles_agree(text: str) -> bool:

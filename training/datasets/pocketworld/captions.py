@@ -77,7 +77,7 @@ def _checked_motions(description: Description, motions: Motions | None) -> Motio
         raise ValueError(f"motions has {len(motions)} entries; it needs one for each of {clauses} clauses.")
     for motion in motions:
         if motion is not None and motion not in MOTIONS:
-            raise ValueError(f"motion is {motion!r}; it must be None or one of {', '.join(MOTIONS)}.")
+            raise ValueError(f"motion must be None or one of {', '.join(MOTIONS)}, not {motion!r}.")
     return tuple(motions)
 
 

@@ -59,12 +59,12 @@ class Description:
 
     def __post_init__(self) -> None:
         if self.tag not in TAGS:
-            raise ValueError(f"tag is {self.tag!r}; it must be one of {', '.join(TAGS)}.")
+            raise ValueError(f"tag must be one of {', '.join(TAGS)}, not {self.tag!r}.")
         if not self.include:
             raise ValueError("include is empty; a description needs at least one clause.")
         for clause in (*self.include, *self.exclude):
             if clause.count < 1:
-                raise ValueError(f"count of {clause.cls!r} is {clause.count}; it must be at least 1.")
+                raise ValueError(f"count of {clause.cls!r} must be at least 1, not {clause.count}.")
         for index, clause in enumerate(self.include):
             if clause.position is not None:
                 _check_position(clause.position, index)
@@ -122,7 +122,7 @@ def color_attr(first: tuple[str, str], second: tuple[str, str]) -> Description:
 def _check_position(place: tuple[str, int], index: int) -> None:
     relation, target = place
     if relation not in RELATIONS:
-        raise ValueError(f"relation is {relation!r}; it must be one of {', '.join(RELATIONS)}.")
+        raise ValueError(f"relation must be one of {', '.join(RELATIONS)}, not {relation!r}.")
     if not 0 <= target < index:
         raise ValueError(f"position of clause {index} points at clause {target}; it must be an earlier one.")
 

@@ -43,7 +43,7 @@ def sample_plan(
         ValueError: an unknown tag, or allowed pairs from which the tag cannot be made.
     """
     if tag not in TAGS:
-        raise ValueError(f"tag is {tag!r}; it must be one of {', '.join(TAGS)}.")
+        raise ValueError(f"tag must be one of {', '.join(TAGS)}, not {tag!r}.")
     singles, pairs = _palettes(frozenset(allowed_pairs), tag == "color_attr")
     palettes = singles if tag in ("single_object", "colors", "counting") else pairs
     if not palettes:

@@ -93,7 +93,7 @@ def render(
 def _one_per_scene(name, matrices, side, count):
     if matrices.shape not in ((side, side), (1, side, side), (count, side, side)):
         given, wanted = list(matrices.shape), f"[{side}, {side}] or [{count}, {side}, {side}]"
-        raise ValueError(f"{name} has shape {given}; it must be {wanted}, one per scene.")
+        raise ValueError(f"{name} must be {wanted}, one per scene, not {given}.")
     return matrices.float().expand(count, side, side)
 
 
