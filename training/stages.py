@@ -6,7 +6,7 @@ the others wait.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..pipelines.files import whole_folder
 from ..pipelines.fitting.loop import Batches, Objective, require
 from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.repository import save_repository
+from .datasets.bad_rows import SkippedRows
 from .datasets.streams import shuffled_batches, streamed_batches
 from .loop import train
 from .preset import Preset, configure
@@ -94,12 +95,14 @@ class Run:
         preset: the numbers of this run.
         folder: where it writes, `output`/<stage>.
         resume: go on from the last checkpoint.
+        skipped: bad rows that this process did without.
     """
 
     stages: Mapping[str, Stage]
     preset: Any
     folder: Path
     resume: bool
+    skipped: SkippedRows = field(default_factory=SkippedRows)
 
     @property
     def device(self) -> torch.device:
@@ -123,10 +126,10 @@ class Run:
 
     def stream(self, read: Callable[..., tuple], **columns: Any) -> Batches:
         """Batches of what `read(row, size, image_column, **columns)` makes of the rows of the preset's own source."""
-        preset = self.preset
+        preset, skipped = self.preset, self.skipped if self.preset.skip_bad_rows else None
         read = partial(read, size=preset.image_size, image_column=preset.image_column, **columns)
         micro_steps = preset.gradient_accumulation_steps
-        return streamed_batches(preset.source, read, preset.batch_size, preset.seed, preset.split, micro_steps)
+        return streamed_batches(preset.source, read, preset.batch_size, preset.seed, preset.split, micro_steps, skipped)
 
     # Models
 
@@ -169,8 +172,12 @@ class Run:
         attending = [part for part in objective.parts.values() if hasattr(part, "set_attention_form")]
         for part in attending:
             part.set_attention_form("explicit" if self.device.type == "cpu" else "fused")
-        settings = self.preset.settings(save_every=500, log_every=50, preview_every=1000)
-        train(objective, batches, settings, self.folder, self.resume)
+        settings = self.preset.settings(log_every=50, preview_every=1000)
+        try:
+            train(objective, batches, settings, self.folder, self.resume)
+        finally:
+            if self.skipped:
+                print(self.skipped.sentence())
         for part in attending:
             part.set_attention_form("fused")
 

@@ -44,8 +44,9 @@ def picture(row: dict[str, Any], column: str) -> Image.Image:
     encoded = value(row, column)
     try:
         return import_datasets().Image().decode_example(encoded)
-    except OSError as error:
-        raise OSError(f"picture {encoded.get('path')!r} of the source cannot be read ({error})") from error
+    except Exception as error:  # each of PIL's readers has exceptions of its own for a damaged file
+        name = encoded.get("path") if isinstance(encoded, dict) else None
+        raise OSError(f"picture {name!r} of the source cannot be read ({error})") from error
 
 
 def center_crop(image: Image.Image, size: int) -> Float[Tensor, "3 size size"]:

@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 
 from ...pipelines.fitting.loop import Batches
 from ...pipelines.repository import is_local_path
+from .bad_rows import SkippedRows, good_rows, reading
 from .local_files import picture_files, shard_files
 from .pocketworld.loading import import_datasets
 
@@ -57,6 +58,7 @@ def streamed_batches(
     seed: int,
     split: str = "train",
     micro_steps: int = 1,
+    skipped: SkippedRows | None = None,
 ) -> Batches:
     """`Batches` of what `read` makes of the rows of a source: tensors stacked, numbers as one tensor, texts as a list.
 
@@ -73,24 +75,32 @@ def streamed_batches(
         seed: another seed is another order.
         split: of the dataset; a folder without folders of splits, and shards, are whatever split is asked for.
         micro_steps: batches in an optimizer step.
+        skipped: counts rows that cannot be read, in whose place the next good row stands; None stops at the first.
 
     Raises:
         FileNotFoundError: a local source that is not there, at once.
-        ValueError: a source without rows, or a row that `read` refuses, when it is read.
-        OSError: a picture that is none, when it is read.
+        ValueError: a source without rows, or a row that `read` refuses, when it is read; names the row.
+        OSError: a picture that is none, when it is read; names the row.
     """
     rows = open_stream(source, split)
 
     def batches(start: int, rank: int, world: int) -> Iterator[tuple]:
-        unseen = islice(endless(rows, source, seed, rank, world), start * micro_steps * batch_size, None)
-        with ThreadPoolExecutor() as threads:
-            waiting = threads.map(read, islice(unseen, batch_size))
-            while True:
-                following = threads.map(read, islice(unseen, batch_size))
-                yield tuple(default_collate(list(column)) for column in zip(*waiting, strict=True))
-                waiting = following
+        unseen = islice(enumerate(endless(rows, source, seed, rank, world)), start * micro_steps * batch_size, None)
+        good = good_rows(_ahead(reading(read), unseen, batch_size), skipped)
+        while True:
+            yield tuple(default_collate(list(column)) for column in zip(*islice(good, batch_size), strict=True))
 
     return batches
+
+
+def _ahead(read: Callable[[Any], Any], rows: Iterator[Any], count: int) -> Iterator[Any]:
+    """What `read` makes of rows, in their order, by threads that are up to `count` rows ahead."""
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.map(read, islice(rows, count))
+        while True:
+            following = threads.map(read, islice(rows, count))
+            yield from waiting
+            waiting = following
 
 
 def open_stream(source: str, split: str = "train"):
