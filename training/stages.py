@@ -114,9 +114,11 @@ class Run:
     def pocketworld(self, read: Callable[[str, int, int], Any]) -> Any:
         """Pictures of PocketWorld in memory, by `read(split, size, count)`.
 
-        An output that cannot be written to shows before they are made.
+        An output that cannot be written to, or that another run writes to, shows before they are made.
         """
-        RunFolder(self.folder)
+        if PartialState().is_main_process:
+            with RunFolder(self.folder).locked():
+                pass
         return read(self.preset.split, self.preset.image_size, self.preset.num_pictures)
 
     def indices(self, count: int) -> Batches:
