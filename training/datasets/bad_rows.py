@@ -1,8 +1,10 @@
 """Rows that cannot be read: named where they stop a training, skipped and counted where they may not."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+FAULT = "__fault__"
+"""Column of a row that says why it cannot be used, where its source knows that."""
 
 PATIENCE = 1000  # bad rows after one another, then the source is at fault
 
@@ -41,9 +43,11 @@ class SkippedRows:
 
 
 def key_of(row: dict[str, Any], number: int) -> str:
-    """What a row is found by: its sample in a shard, the file of its picture, or else its number in this run."""
+    """What a row is found by: its sample and shard, the file of its picture, or else its number in this run."""
     if row.get("__key__") is not None:
-        return f"sample {row['__key__']!r} of {os.path.basename(str(row.get('__url__')))!r}"
+        return f"sample {row['__key__']!r} of {row.get('__url__')!r}"
+    if FAULT in row:
+        return f"shard {row['__url__']!r}"
     paths = [value["path"] for value in row.values() if isinstance(value, dict) and value.get("path")]
     return f"row of {paths[0]!r}" if paths else f"row {number} in this run's order"
 
@@ -54,6 +58,8 @@ def reading(read: Callable[[dict[str, Any]], tuple]) -> Callable[[tuple[int, dic
     def attempt(numbered: tuple[int, dict[str, Any]]) -> tuple | BadRow:
         number, row = numbered
         try:
+            if FAULT in row:
+                raise ValueError(row[FAULT])
             return read(row)
         except (OSError, ValueError) as error:
             bad = BadRow(key_of(row, number), str(error))

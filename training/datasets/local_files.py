@@ -35,18 +35,19 @@ def picture_files(folder: str | Path, split: str) -> dict[str, list[str]]:
 
 
 def shard_files(source: str) -> list[str]:
-    """Patterns of shards, as `datasets` takes them: one file, or a glob in a folder whose name is taken as it is.
+    """Paths of shards: one file, or a glob in a folder whose name is taken as it is.
 
     Raises:
         FileNotFoundError: there is none.
     """
     path = Path(source)
     if path.is_file():
-        return [glob.escape(source)]
+        return [source]
     pattern = str(Path(glob.escape(str(path.parent))) / path.name) if path.parent.is_dir() else source
-    if not glob.glob(pattern):
+    files = sorted(glob.glob(pattern))
+    if not files:
         raise FileNotFoundError(f"source {source!r} matches no file; give webdataset shards such as 'shards/*.tar'")
-    return [pattern]
+    return files
 
 
 def _split_folders(folder: Path) -> dict[str, list[Path]]:

@@ -18,6 +18,7 @@ from ...pipelines.repository import is_local_path
 from .bad_rows import SkippedRows, good_rows, reading
 from .local_files import picture_files, shard_files
 from .pocketworld.loading import import_datasets
+from .shards import shard_rows
 
 SHUFFLE_BUFFER = 1000  # rows that a stream holds back to draw from
 
@@ -114,7 +115,8 @@ def open_stream(source: str, split: str = "train"):
     if Path(source).is_dir():
         rows = load("imagefolder", data_files=picture_files(source, split))
     elif "://" not in source and (source.endswith(".tar") or glob.has_magic(source)):
-        rows = load("webdataset", data_files={split: shard_files(source)})
+        paths = shard_files(source)
+        rows = import_datasets().IterableDataset.from_generator(shard_rows, gen_kwargs={"paths": paths})
     elif source.endswith(".tar") or glob.has_magic(source):
         rows = load("webdataset", data_files={split: source})
     elif "://" not in source and is_local_path(source):

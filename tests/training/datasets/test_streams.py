@@ -215,12 +215,12 @@ def test_a_row_without_caption_is_named_or_skipped(tmp_path):
         member = tarfile.TarInfo("silent.png")
         member.size = len(file.getvalue())
         tar.addfile(member, io.BytesIO(file.getvalue()))
-    with pytest.raises(ValueError, match=r"^sample 'silent' of '0.tar': a row of the source has no 'text'"):
+    with pytest.raises(ValueError, match=r"^sample 'silent' of '.*0.tar': a row of the source has no 'text'"):
         take(stream(source, 13), 1)
     skipped = SkippedRows()
     captions = captions_of(take(stream(source, 13, skipped=skipped), 1))
     assert set(captions) == {f"picture {i}" for i in range(COUNT)} and len(captions) == 13
-    assert list(skipped.reasons) == ["sample 'silent' of '0.tar'"]
+    assert list(skipped.reasons) == [f"sample 'silent' of '{tmp_path}/shards/0.tar'"]
 
 
 def test_a_row_without_a_name_is_found_by_its_number():
@@ -232,3 +232,13 @@ def test_the_shuffle_buffer_holds_rows_not_pictures(image_folder, monkeypatch):
     monkeypatch.setattr(captioned_images, "picture", lambda *a: decoded.append(1) or real(*a))
     take(stream(image_folder, 2, seed=0), 1, start=3)
     assert len(decoded) <= 4, "rows that a resumed run has seen must not be decoded"
+
+
+def test_a_damaged_shard_is_named_or_skipped(tmp_path):
+    source = write_shards(tmp_path / "shards", 2)
+    (tmp_path / "shards" / "0.tar").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"^shard '.*/0.tar': it is damaged"):
+        take(stream(source, 7), 1)
+    skipped = SkippedRows()
+    assert set(captions_of(take(stream(source, 7, skipped=skipped), 2))) == {f"picture {i}" for i in range(1, COUNT, 2)}
+    assert list(skipped.reasons) == [f"shard '{tmp_path}/shards/0.tar'"]
