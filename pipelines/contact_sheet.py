@@ -5,6 +5,8 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .recognition.picture_input import rgb_picture
+
 _PAPER, _INK = (250, 250, 248), (32, 32, 36)
 _MARGIN, _FONT_SIZE, _LINE_HEIGHT = 12, 15, 20
 
@@ -49,5 +51,5 @@ def _fitted(image: Image.Image, cell: int) -> Image.Image:
     size = tuple(max(1, round(side * scale)) for side in image.size)
     picture = Image.new("RGB", (cell, cell), _PAPER)
     offset = tuple((cell - side) // 2 for side in size)
-    picture.paste(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), offset)
+    picture.paste(rgb_picture(image).resize(size, Image.Resampling.BICUBIC), offset)
     return picture

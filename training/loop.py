@@ -86,6 +86,9 @@ class AccelerateEngine(Engine):
         means = self.accelerator.reduce(stacked, reduction="mean").tolist()
         return dict(zip(values, means, strict=True))
 
+    def anywhere(self, flag: bool) -> bool:
+        return self.mean({"flag": float(flag)})["flag"] > 0
+
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
 
@@ -135,7 +138,7 @@ def train(
 
     Raises:
         ValueError: a damaged checkpoint, or one made with other settings; `resume` is False and there is one.
-        OSError: `output` cannot be written to.
+        OSError: `output` cannot be written to, or another run writes to it.
         FloatingPointError: a loss or gradient is not finite; names the step and the last good checkpoint.
         ImportError: matplotlib is missing.
     """

@@ -27,6 +27,8 @@ class Preset:
         steps, warmup_steps, ema_decay, mixed_precision, gradient_accumulation_steps, compile: see `TrainSettings`.
         learning_rate: its peak, above 0; it falls along a cosine.
         seed: of weights, data order and noise.
+        skip_bad_rows: go on where a row of another source cannot be read, and count it, rather than stop.
+        save_every: see `TrainSettings`.
 
     Raises:
         ValueError: a number out of its range, naming it.
@@ -48,6 +50,8 @@ class Preset:
     gradient_accumulation_steps: int = 1
     compile: bool = False
     seed: int = 0
+    skip_bad_rows: bool = False
+    save_every: int = 500
 
     def __post_init__(self):
         for name in ("num_pictures", "batch_size"):
@@ -58,7 +62,8 @@ class Preset:
         self.settings()
 
     def settings(self, **frequencies: int) -> TrainSettings:
-        """The loop's settings; `frequencies` are its `save_every`, `log_every` and `preview_every`."""
+        """The loop's settings; `frequencies` are its `log_every` and `preview_every`."""
+        free = ("steps", "compile", "skip_bad_rows", "save_every")  # a run may go on with others
         return TrainSettings(
             steps=self.steps,
             seed=self.seed,
@@ -69,7 +74,8 @@ class Preset:
             gradient_accumulation_steps=self.gradient_accumulation_steps,
             compile=self.compile,
             channels_last=True,
-            identity={name: value for name, value in asdict(self).items() if name not in ("steps", "compile")},
+            save_every=self.save_every,
+            identity={name: value for name, value in asdict(self).items() if name not in free},
             **frequencies,
         )
 

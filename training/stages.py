@@ -6,7 +6,7 @@ the others wait.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..pipelines.fitting.loop import Batches, Objective
 from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.inputs import require
 from ..pipelines.repository import save_repository
+from .datasets.bad_rows import SkippedRows
 from .datasets.streams import shuffled_batches, streamed_batches
 from .loop import train
 from .preset import Preset, configure
@@ -74,16 +75,23 @@ def run_stage(
     Raises:
         ValueError: unknown stage, preset or field, a value that does not fit it, or data that cannot be used.
         FileNotFoundError: what an earlier stage should have left, or local data, is missing.
-        OSError: `output` cannot be written to, or a model cannot be reached.
+        OSError: `output` cannot be written to, another run writes there, or a model cannot be reached.
     """
     if stage not in stages:
         raise unknown_name("stage", stage, stages)
     chosen = configure(stages[stage].presets, preset, seed, overrides, f"setting of stage {stage}")
     require(chosen.source != "", "source", "", stages[stage].data)
-    RunFolder(Path(output) / stage)  # an output that cannot be written to shows before data are fetched or made
     Accelerator()  # meets the other processes, on CPUs too: `PartialState()` alone would take each for the only one
     run = Run(stages, chosen, Path(output) / stage, resume)
-    model = stages[stage].train(chosen, run)
+    folder = RunFolder(run.folder)
+    if PartialState().is_main_process:
+        with folder.locked():  # what forbids to write there shows before data are fetched or made
+            pass
+    try:
+        model = stages[stage].train(chosen, run)
+    except BaseException:
+        folder.remove_if_empty()
+        raise
     changed = ({} if seed is None else {"seed": seed}) | dict(overrides or {})
     on_main_process(lambda: write_training_record(run.folder, slug, stage, preset, chosen, changed))
     return model
@@ -98,12 +106,14 @@ class Run:
         preset: the numbers of this run.
         folder: where it writes, `output`/<stage>.
         resume: go on from the last checkpoint.
+        skipped: bad rows that this process did without.
     """
 
     stages: Mapping[str, Stage]
     preset: Any
     folder: Path
     resume: bool
+    skipped: SkippedRows = field(default_factory=SkippedRows)
 
     @property
     def device(self) -> torch.device:
@@ -123,10 +133,10 @@ class Run:
 
     def stream(self, read: Callable[..., tuple], **columns: Any) -> Batches:
         """Batches of what `read(row, size, image_column, **columns)` makes of the rows of the preset's own source."""
-        preset = self.preset
+        preset, skipped = self.preset, self.skipped if self.preset.skip_bad_rows else None
         read = partial(read, size=preset.image_size, image_column=preset.image_column, **columns)
         micro_steps = preset.gradient_accumulation_steps
-        return streamed_batches(preset.source, read, preset.batch_size, preset.seed, preset.split, micro_steps)
+        return streamed_batches(preset.source, read, preset.batch_size, preset.seed, preset.split, micro_steps, skipped)
 
     # Models
 
@@ -169,8 +179,12 @@ class Run:
         attending = [part for part in objective.parts.values() if hasattr(part, "set_attention_form")]
         for part in attending:
             part.set_attention_form("explicit" if self.device.type == "cpu" else "fused")
-        settings = self.preset.settings(save_every=500, log_every=50, preview_every=1000)
-        train(objective, batches, settings, self.folder, self.resume)
+        settings = self.preset.settings(log_every=50, preview_every=1000)
+        try:
+            train(objective, batches, settings, self.folder, self.resume)
+        finally:
+            if self.skipped:
+                print(self.skipped.sentence())
         for part in attending:
             part.set_attention_form("fused")
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...pipelines.outputs import Detections, MaskRLE
+from ...pipelines.recognition.picture_input import rgb_picture
 from ..instruments.clip import ClipPictures
 from .classes import GENEVAL_COLORS
 from .rules import GenEvalSettings
@@ -92,7 +93,7 @@ class ClipColorReader:
         return F.normalize(vectors.mean(dim=1), dim=1)
 
     def _cut(self, picture: Image.Image, detections: Detections, index: int) -> Image.Image:
-        picture = picture.convert("RGB")
+        picture = rgb_picture(picture)
         if detections.masks is not None:
             picture = self._cover(picture, detections.masks[index])
         return picture.crop(detections.boxes[index]) if self.crop else picture

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...pipelines.outputs import MIN_SCORE, Detections, MaskRLE
+from ...pipelines.recognition.picture_input import rgb_picture
 from ...training.datasets.pocketworld.descriptions import Description
 from .classes import GENEVAL_CLASSES
 from .colors import ClipColorReader
@@ -116,7 +117,7 @@ class Mask2FormerDetector:
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image.Image]) -> list[Detections]:
         """What is in each picture, best first, from `MIN_SCORE` up, with masks of the picture's size."""
-        return [self._look(picture.convert("RGB")) for picture in pictures]
+        return [self._look(rgb_picture(picture)) for picture in pictures]
 
     def _look(self, picture: Image.Image) -> Detections:
         size = self._size_of(picture)

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from ... import checkpoint
 from ...pipelines.files import read_json
+from ...pipelines.recognition.picture_input import rgb_picture
 
 
 class Encoder(Protocol):
@@ -161,7 +162,8 @@ class PictureScaling:
         """
         if not isinstance(picture, Image.Image):
             raise ValueError(f"a picture must be a PIL image, not {type(picture).__name__}.")
-        picture, short = picture.convert("RGB"), min(picture.size)
+        picture = rgb_picture(picture)
+        short = min(picture.size)
         if short != self.side:
             size = tuple(max(self.side, int(length * self.side / short)) for length in picture.size)
             picture = picture.resize(size, Image.Resampling.BICUBIC)

@@ -24,6 +24,7 @@ from .checkpoint import load_tree, save_tensors, save_tree
 from .moving_average import MovingAverage
 from .progress import RunProgress
 from .run_folder import RunFolder
+from .stop_signals import StopSignals
 
 Batches = Callable[[int, int, int], Iterator]
 """`batches(start_step, rank, world)` yields what `Objective.loss` takes, without end: one item per micro step, from the
@@ -179,6 +180,10 @@ class Engine:
         """The mean of each value over the processes."""
         return values
 
+    def anywhere(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        return flag
+
     def wait(self) -> None:
         """Returns when every process is here."""
 
@@ -230,20 +235,31 @@ class Loop:
             self.averages[part] = MovingAverage(self.modules[part], self.settings.ema_decay)
 
     def run(self, resume: bool = True, progress: bool = True) -> dict[str, nn.Module]:
-        """Trains to the last step; returns the parts in eval mode, with EMA weights if EMA is on."""
-        if self.folder:
-            self._open(resume)
+        """Trains to the last step; returns the parts in eval mode, with EMA weights if EMA is on.
+
+        Ctrl-C or SIGTERM stops it after the step that it is in, which is saved; the second one stops it at once.
+        """
+        with self.folder.locked() if self.folder and self.main else nullcontext():
+            if self.folder:
+                self._open(resume)
+            self._train(progress and self.main)
+            return self._finish()
+
+    def _train(self, progress: bool) -> None:
         micro_batches = self.batches(self.step, self.engine.rank, self.engine.world)
-        with RunProgress(self.settings.steps, self.step, progress and self.main) as shown:
+        with StopSignals() as stop, RunProgress(self.settings.steps, self.step, progress) as shown:
             while self.step < self.settings.steps:
                 numbers = self._update([self._next(micro_batches) for _ in range(self.engine.accumulation)])
                 self.step += 1
                 self._log(numbers, shown)
                 if self.settings.preview_every and self._due(self.settings.preview_every):
                     self._preview()
-                if self.folder and self._due(self.settings.save_every):
+                stopping = self.engine.anywhere(stop.received is not None)
+                if self.folder and (stopping or self._due(self.settings.save_every)):
                     self._save()
-        return self._finish()
+                if stopping:
+                    shown.stopped(saved=self.folder is not None)
+                    stop.obey()
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
@@ -526,7 +542,7 @@ def fit(
 
     Raises:
         ValueError: a damaged checkpoint, or one made with other settings; `resume` is False and there is one.
-        OSError: `output` cannot be written to.
+        OSError: `output` cannot be written to, or another run writes to it.
         FloatingPointError: a loss or gradient is not finite; names the step and the last good checkpoint.
     """
     folder = None if output is None else RunFolder(output)

@@ -18,6 +18,7 @@ class RunProgress:
     def __init__(self, steps: int, start: int, shown: bool):
         console = Console()
         self.steps, self.step = steps, start
+        self.shown = shown
         self.in_lines = shown and not console.is_terminal
         self.marked_step, self.marked_time = start, time.monotonic()
         self.steps_per_second = 0.0
@@ -57,6 +58,13 @@ class RunProgress:
             values = " ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "step")
             left = duration((self.steps - self.step) / max(self.steps_per_second, 1e-9))
             print(f"step {self.step}/{self.steps} {values} left {left}", flush=True)
+
+    def stopped(self, saved: bool) -> None:
+        """Says where a run was stopped, and what comes next."""
+        if self.shown:
+            self.bar.stop()
+            rest = "; all is saved: start it again as before, and it goes on from there" if saved else ""
+            print(f"Stopped after step {self.step} of {self.steps}{rest}", flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -1,13 +1,16 @@
 """The folder a run leaves behind: checkpoints, metrics and previews, each of them whole or absent."""
 
+import errno
 import json
 import math
+import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from PIL.Image import Image
 from safetensors import SafetensorError
@@ -36,6 +39,38 @@ class RunFolder:
         with one_sentence(f"output {str(self.path)!r} cannot be written to"):
             self.checkpoints_path.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.path).close()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other run can write here. The system ends it with the process, however that dies.
+
+        Raises:
+            OSError: another run writes here; names its process.
+        """
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                take_lock(file)
+            except BlockingIOError:
+                file.seek(0)
+                owner = f"process {file.read() or 'unknown'}"
+                raise OSError(
+                    f"output {str(self.path)!r} is being written by another run ({owner}); wait for it or stop it, or"
+                    f" name another folder"
+                ) from None
+            except OSError as error:  # some network drives and Windows know no such locks
+                warnings.warn(
+                    f"{str(self.path)!r} cannot be locked ({error.strerror}): start one run only", stacklevel=2
+                )
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def remove_if_empty(self) -> None:
+        """Removes the folder unless a run has left something in it."""
+        left = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if left <= {".lock", self.checkpoints_path.name} and not any(self.checkpoints_path.glob("*")):
+            remove(self.path)
 
     def clear_leftovers(self) -> None:
         """Removes what a killed process left half-written."""
@@ -143,6 +178,15 @@ def one_sentence(failure: str, remedy: Callable[[], str] | None = None) -> Itera
         reason = getattr(error, "strerror", None) or error
         end = f"; {remedy()}" if remedy else ""
         raise OSError(f"{failure} ({reason}){end}") from error
+
+
+def take_lock(file: IO) -> None:
+    """Locks an open file until it is closed, by the process or by its death; BlockingIOError if another has it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from None
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def hidden(path: Path) -> Path:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ..outputs import Detections
+from .picture_input import rgb_picture
 
 MASK_SHARE, OUTLINE_SHARE = 0.12, 0.9
 """Part of a pixel inside a mask, and on its outline, that is the mask's colour: what lies below keeps its own."""
@@ -38,9 +39,10 @@ def draw_detections(
     Raises:
         ValueError: for masks of another size than the picture's, or a `smallest_side` below 1.
     """
+    picture = rgb_picture(picture)
     scale = enlargement(picture.size, smallest_side)
     _check_masks(picture, detections)
-    drawn = _on_white(picture).resize([scale * side for side in picture.size], Image.Resampling.BICUBIC)
+    drawn = picture.resize([scale * side for side in picture.size], Image.Resampling.BICUBIC)
     order = sorted(range(len(detections)), key=lambda index: detections.scores[index])
     for index in order:
         if detections.masks is not None:
@@ -87,13 +89,6 @@ def _check_masks(picture: Image.Image, detections: Detections) -> None:
                 f"masks are {mask.height} x {mask.width} pixels (height x width), but the picture is "
                 f"{picture.height} x {picture.width}."
             )
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _tint(drawn: Image.Image, mask: np.ndarray, color: tuple[int, int, int]) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from .picture_input import rgb_picture
+
 SIDE = 8
 INK_SHARE = 0.29
 """Thin strokes are thickened up to this share of the square: the UCI digits, full 8 rows high, have 0.31 on average,
@@ -40,10 +42,7 @@ def read_digit(picture: Image.Image) -> Image.Image:
 
 def _ink(picture: Image.Image) -> Float[np.ndarray, "height width"]:
     """How far each pixel is from the paper, 1 where it is farthest."""
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    grey = np.asarray(picture.convert("L"), np.float32) / 255
+    grey = np.asarray(rgb_picture(picture).convert("L"), np.float32) / 255
     edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     ink = np.abs(grey - np.median(edge))
     if ink.max() < LEAST_CONTRAST:

@@ -54,6 +54,26 @@ def picture_tensors(
     return pictures
 
 
+def rgb_picture(picture: Image.Image, name: str = "picture") -> Image.Image:
+    """A PIL picture of any mode as 8 bits of red, green and blue, by the same rules as `picture_tensors`.
+
+    Pictures of 16 and 32 bits are scaled, not clipped; transparent parts become white; EXIF turns them upright. What
+    has 8 bits and nothing transparent is exactly what PIL's `convert("RGB")` makes of it.
+
+    Args:
+        picture: of any mode; I holds 0..65535, F holds 0..1.
+        name: of the picture, for errors.
+
+    Raises:
+        ValueError: for a mode that cannot be converted, values out of their range, or a damaged file.
+    """
+    values = _values(name, picture)
+    if values.dtype == np.uint8 and values.shape[2:] != (4,):
+        return Image.fromarray(values).convert("RGB")
+    pixels = _with_channels(_from_array(name, values), 3)
+    return Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).numpy())
+
+
 def fit_picture(
     picture: Float[Tensor, "channels height width"], size: int, mode: ResizeMode = "pad"
 ) -> tuple[Float[Tensor, "channels size size"], Region]:
@@ -114,22 +134,33 @@ def _open(name: str, path: str | os.PathLike) -> Image.Image:
 
 def _from_pil(name: str, picture: Image.Image) -> Tensor:
     _check_size(name, picture.height, picture.width)
+    return _from_array(name, _values(name, picture))
+
+
+def _values(name: str, picture: Image.Image) -> np.ndarray:
     try:
-        values = _decoded(picture)
+        return _decoded(picture)
     except Exception as error:  # each of PIL's readers has exceptions of its own for a damaged file
         raise ValueError(f"{name} cannot be read: {' '.join(str(error).split())}.") from error
-    return _from_array(name, values)
 
 
 def _decoded(picture: Image.Image) -> np.ndarray:
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits a pixel, which PIL's own conversions would clip
-        return np.asarray(picture).astype(np.float32) / 65535
-    if picture.mode == "F":
-        return np.asarray(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":  # PIL's own conversions would clip these
+        return _decoded_deep(picture)
     if picture.has_transparency_data:
         return np.asarray(picture.convert("RGBA"))
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+
+
+def _decoded_deep(picture: Image.Image) -> np.ndarray:
+    """Mode F as it is, 16 bits a pixel as 0..1; with four channels where a value stands for transparent."""
+    values = np.asarray(picture)
+    grey = values if picture.mode == "F" else values.astype(np.float32) / 65535
+    if "transparency" not in picture.info:
+        return grey
+    opaque = (values != picture.info["transparency"]).astype(np.float32)
+    return np.dstack([grey, grey, grey, opaque])
 
 
 def _from_array(name: str, array: np.ndarray) -> Tensor:

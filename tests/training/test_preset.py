@@ -53,6 +53,9 @@ def test_what_does_not_fit_is_named(preset, overrides, sentence):
 
 
 def test_what_decides_a_run_is_its_identity():
-    settings = Preset(steps=50, warmup_steps=100, batch_size=3, compile=True).settings(save_every=5)
+    settings = Preset(
+        steps=50, warmup_steps=100, batch_size=3, compile=True, save_every=5, skip_bad_rows=True
+    ).settings()
     assert (settings.steps, settings.warmup_steps, settings.schedule, settings.save_every) == (50, 50, "cosine", 5)
-    assert settings.identity["batch_size"] == 3 and not {"steps", "compile"} & settings.identity.keys()
+    assert settings.identity["batch_size"] == 3
+    assert not {"steps", "compile", "save_every", "skip_bad_rows"} & settings.identity.keys()

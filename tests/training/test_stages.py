@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 from pocket_diffusers.training import stages
+from pocket_diffusers.training.datasets.rows import center_crop, picture
 from pocket_diffusers.training.preset import Preset
 from pocket_diffusers.training.stages import Run, Stage, on_main_process, run_stage
 
@@ -111,6 +113,20 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, stage, preset, 
 
 def run_in(folder, **changes):
     return Run(STAGES, Sketch(**changes), folder / "sketch", resume=True)
+
+
+@pytest.mark.parametrize("skipping", [False, True])
+def test_bad_rows_stop_a_stage_unless_it_skips_them(skipping, tmp_path):
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    run = run_in(tmp_path, source=str(tmp_path), skip_bad_rows=skipping, batch_size=2)
+    batches = run.stream(lambda row, size, image_column: (center_crop(picture(row, image_column), size),))
+    if skipping:
+        assert next(batches(0, 0, 1))[0].shape[0] == 2 and "1 bad row, such as row of '" in run.skipped.sentence()
+    else:
+        with pytest.raises(OSError, match=r"b\.png"):
+            next(batches(0, 0, 1))
 
 
 def test_a_new_model_is_the_seeds_or_the_one_to_go_on_from(sketch, tmp_path):

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from ...pipelines.recognition.picture_input import rgb_picture
 from .pocketworld.loading import import_datasets
 
 ALIASES = {
@@ -43,18 +44,29 @@ def picture(row: dict[str, Any], column: str) -> Image.Image:
     encoded = value(row, column)
     try:
         return import_datasets().Image().decode_example(encoded)
-    except OSError as error:
-        raise OSError(f"picture {encoded.get('path')!r} of the source cannot be read ({error})") from error
+    except Exception as error:  # each of PIL's readers has exceptions of its own for a damaged file
+        name = encoded.get("path") if isinstance(encoded, dict) else None
+        raise OSError(f"picture {name!r} of the source cannot be read ({error})") from error
 
 
 def center_crop(image: Image.Image, size: int) -> Float[Tensor, "3 size size"]:
-    """A picture scaled on its short side, cropped in the middle to size x size, in [-1, 1]."""
-    pixels = _middle(image.convert("RGB"), size, Image.Resampling.LANCZOS)
+    """A picture scaled on its short side, cropped in the middle to size x size, in [-1, 1].
+
+    Raises:
+        ValueError: for a picture that `rgb_picture` refuses.
+    """
+    pixels = _middle(rgb_picture(image), size, Image.Resampling.LANCZOS)
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
 
 
 def crop_classes(mask: Image.Image, size: int, first_class: int) -> Int[Tensor, "size size"]:
-    """Classes of the pixels that `center_crop` keeps of the picture; `UNKNOWN` below `first_class`."""
+    """Classes of the pixels that `center_crop` keeps of the picture; `UNKNOWN` below `first_class`.
+
+    Raises:
+        ValueError: for a mask of several channels.
+    """
+    if len(mask.getbands()) != 1:
+        raise ValueError(f"a mask is of mode {mask.mode}; it must have one channel, which holds the classes.")
     values = torch.from_numpy(_middle(mask, size, Image.Resampling.NEAREST)).long()
     return torch.where(values < first_class, UNKNOWN, values - first_class)
 

@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from torch.utils.data import default_collate
 
 from ...pipelines.fitting.loop import Batches
 from ...pipelines.repository import is_local_path
+from .bad_rows import SkippedRows, good_rows, reading
+from .local_files import picture_files, shard_files
 from .pocketworld.loading import import_datasets
+from .shards import shard_rows
 
 SHUFFLE_BUFFER = 1000  # rows that a stream holds back to draw from
 
@@ -56,6 +59,7 @@ def streamed_batches(
     seed: int,
     split: str = "train",
     micro_steps: int = 1,
+    skipped: SkippedRows | None = None,
 ) -> Batches:
     """`Batches` of what `read` makes of the rows of a source: tensors stacked, numbers as one tensor, texts as a list.
 
@@ -64,47 +68,61 @@ def streamed_batches(
 
     Args:
         source: a dataset id on the Hub; a folder in the `imagefolder` layout (pictures, and either metadata.jsonl with
-            `file_name` and `text` or a subfolder a class); or webdataset shards as a path with or without a glob, such
-            as "shards/*.tar" (members `.jpg` or `.png`, and `.txt` or `.cls`).
+            `file_name` and `text` or a subfolder a class; `local_files.picture_files` says what its splits are); or
+            webdataset shards as a path with or without a glob, such as "shards/*.tar" (members `.jpg` or `.png`, and
+            `.txt` or `.cls`).
         read: makes a tuple of a row whose pictures are not decoded, such as `captioned_images.captioned_picture` does.
         batch_size: rows a batch.
         seed: another seed is another order.
-        split: of the dataset; shards and plain folders are "train".
+        split: of the dataset; a folder without folders of splits, and shards, are whatever split is asked for.
         micro_steps: batches in an optimizer step.
+        skipped: counts rows that cannot be read, in whose place the next good row stands; None stops at the first.
 
     Raises:
         FileNotFoundError: a local source that is not there, at once.
-        ValueError: a source without rows, or a row that `read` refuses, when it is read.
-        OSError: a picture that is none, when it is read.
+        ValueError: a source without rows, or a row that `read` refuses, when it is read; names the row.
+        OSError: a picture that is none, when it is read; names the row.
     """
     rows = open_stream(source, split)
 
     def batches(start: int, rank: int, world: int) -> Iterator[tuple]:
-        unseen = islice(endless(rows, source, seed, rank, world), start * micro_steps * batch_size, None)
-        with ThreadPoolExecutor() as threads:
-            waiting = threads.map(read, islice(unseen, batch_size))
-            while True:
-                following = threads.map(read, islice(unseen, batch_size))
-                yield tuple(default_collate(list(column)) for column in zip(*waiting, strict=True))
-                waiting = following
+        unseen = islice(enumerate(endless(rows, source, seed, rank, world)), start * micro_steps * batch_size, None)
+        good = good_rows(_ahead(reading(read), unseen, batch_size), skipped)
+        while True:
+            yield tuple(default_collate(list(column)) for column in zip(*islice(good, batch_size), strict=True))
 
     return batches
 
 
+def _ahead(read: Callable[[Any], Any], rows: Iterator[Any], count: int) -> Iterator[Any]:
+    """What `read` makes of rows, in their order, by threads that are up to `count` rows ahead."""
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.map(read, islice(rows, count))
+        while True:
+            following = threads.map(read, islice(rows, count))
+            yield from waiting
+            waiting = following
+
+
 def open_stream(source: str, split: str = "train"):
-    """A streaming dataset, its pictures not decoded, of what `streamed_batches` takes."""
-    datasets = import_datasets()
-    is_url, is_shards = "://" in source, source.endswith(".tar") or glob.has_magic(source)
-    if is_shards and not is_url and not glob.glob(source):
-        raise FileNotFoundError(f"source {source!r} matches no file; give webdataset shards such as 'shards/*.tar'")
-    if not is_shards and not is_url and is_local_path(source) and not Path(source).is_dir():
+    """A streaming dataset, its pictures not decoded, of what `streamed_batches` takes.
+
+    Raises:
+        FileNotFoundError: a local source that is not there.
+        ValueError: a folder of splits without this one.
+    """
+    load = partial(import_datasets().load_dataset, split=split, streaming=True)
+    if Path(source).is_dir():
+        rows = load("imagefolder", data_files=picture_files(source, split))
+    elif "://" not in source and (source.endswith(".tar") or glob.has_magic(source)):
+        paths = shard_files(source)
+        rows = import_datasets().IterableDataset.from_generator(shard_rows, gen_kwargs={"paths": paths})
+    elif source.endswith(".tar") or glob.has_magic(source):
+        rows = load("webdataset", data_files={split: source})
+    elif "://" not in source and is_local_path(source):
         raise FileNotFoundError(f"source {source!r} is no folder; give a folder, 'shards/*.tar' or a dataset id")
-    if is_shards:
-        rows = datasets.load_dataset("webdataset", data_files={split: source}, split=split, streaming=True)
-    elif Path(source).is_dir():
-        rows = datasets.load_dataset("imagefolder", data_dir=source, split=split, streaming=True)
     else:
-        rows = datasets.load_dataset(source, split=split, streaming=True)
+        rows = load(source)
     return rows.decode(False) if rows.features else rows
 
 

@@ -100,6 +100,12 @@ def test_a_folder_s_own_preprocessing_is_used(tmp_path):
     assert torch.allclose(shown, plain.pixels(picture) / 2 + 0.5, atol=1e-6)
 
 
+def test_clear_is_white_and_sixteen_bits_are_not_clipped():
+    scaling, white, grey = PictureScaling(8), Image.new("L", (9, 8), 255), Image.new("L", (9, 8), 51)
+    assert torch.equal(scaling.pixels(Image.new("RGBA", (9, 8), (9, 9, 9, 0))), scaling.pixels(white))
+    assert torch.equal(scaling.pixels(Image.new("I;16", (9, 8), 51 * 257)), scaling.pixels(grey))
+
+
 def test_bad_models_and_pictures(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="is no CLIP model: model.safetensors is missing"):

@@ -109,5 +109,5 @@ def test_bad_requests():
     with pytest.raises(ValueError, match="1 predictions and 0 references"):
         mean_iou([[[0]]], [], 3)
     for classes in (0, [], ["cat", "cat"]):
-        with pytest.raises(ValueError, match="it must be different names, or a number from 1 up"):
+        with pytest.raises(ValueError, match="classes must be different names, or a number from 1 up"):
             ConfusionCounts(classes)

@@ -15,7 +15,7 @@ def test_strings_of_c_and_t_pass_as_they_are():
         (("CC", ""), "stages holds ''"),
         (("CC", "C T"), "stages holds 'C T'"),
         (("CC",), r"stages must be 2 strings, one for each of widths \[8, 16\].*not \('CC',\)"),
-        (("C", "C", "C"), "it must be 2 strings"),
+        (("C", "C", "C"), "stages must be 2 strings"),
         ("CT", "stages must be 2 strings.*not 'CT'"),
     ],
 )

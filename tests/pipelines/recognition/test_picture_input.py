@@ -1,6 +1,8 @@
 """One picture, however it is held, is read as the same numbers; what is no picture is refused in one sentence."""
 
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pocket_diffusers.pipelines.recognition.picture_input import Region, fit_picture, picture_tensors
+from pocket_diffusers.pipelines.recognition import picture_input
+from pocket_diffusers.pipelines.recognition.picture_input import Region, fit_picture, picture_tensors, rgb_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 TENSOR = torch.from_numpy(PIXELS).permute(2, 0, 1).float() / 255
@@ -64,6 +67,109 @@ def test_every_pil_mode(mode):
         image = source.convert("L").convert(mode) if mode in ("LA", "PA") else source.convert(mode)
         expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) / 255
     torch.testing.assert_close(read_one(image), expected, atol=1e-5, rtol=0)
+
+
+RED, CLEAR = (200, 0, 0), (255, 255, 255)
+"""What each picture of `painted` shows, left and right."""
+
+
+def painted(mode: str) -> Image.Image:
+    """Two pixels: dark red, or grey where there is no colour; then one that is transparent."""
+    if mode in ("RGBA", "RGBa"):
+        return Image.frombytes("RGBA", (2, 1), bytes([*RED, 255, *RED, 0])).convert(mode)
+    if mode == "LA":
+        return Image.frombytes("LA", (2, 1), bytes([51, 255, 51, 0]))
+    palette = Image.frombytes("P", (2, 1), bytes([1, 0]))
+    palette.putpalette([0, 0, 0, *RED])
+    if mode == "PA":
+        palette = palette.convert("PA")
+        palette.putalpha(Image.frombytes("L", (2, 1), bytes([255, 0])))
+        return palette
+    if mode == "P with a transparent entry":
+        palette.info["transparency"] = 0
+        return palette
+    if mode == "I;16 with a transparent value":
+        image = Image.fromarray(np.array([[51 * 257, 7]], np.uint16))
+        image.info["transparency"] = 7
+        return image
+    if mode == "RGB with a transparent colour":
+        image = Image.frombytes("RGB", (2, 1), bytes([*RED, 1, 2, 3]))
+        image.info["transparency"] = (1, 2, 3)
+        return image
+    image = Image.frombytes("L", (2, 1), bytes([51, 7]))
+    image.info["transparency"] = 7
+    return image
+
+
+@pytest.mark.parametrize("suffix", ["in memory", "in a file"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "RGBA",
+        "RGBa",
+        "LA",
+        "PA",
+        "P with a transparent entry",
+        "L with a transparent value",
+        "I;16 with a transparent value",
+        "RGB with a transparent colour",
+    ],
+)
+def test_whatever_a_mode_calls_transparent_is_white(mode, suffix, tmp_path):
+    image = painted(mode)
+    if suffix == "in a file" and mode not in ("RGBa", "PA"):  # PNG has no such modes
+        image.save(tmp_path / "picture.png", transparency=image.info.get("transparency"))
+        image = Image.open(tmp_path / "picture.png")
+    left = (51, 51, 51) if mode.startswith(("L", "I")) else RED
+    assert list(rgb_picture(image).get_flattened_data()) == [left, CLEAR]
+    by_tensor = read_one(image).mul(255).round().int()[:, 0].T.tolist()
+    assert by_tensor == [list(left), list(CLEAR)]
+
+
+DEEP = [0, 257, 32896, 65535]  # 16 bits that are 0, 1, 128 and 255 of 8
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(np.array([DEEP], np.uint16)),
+        Image.frombytes("I;16B", (4, 1), np.array(DEEP, ">u2").tobytes()),
+        Image.fromarray(np.array([DEEP], np.int32)),
+        Image.fromarray(np.array([DEEP], np.float32) / 65535),
+    ],
+    ids=lambda image: image.mode,
+)
+def test_deep_pictures_are_scaled_to_eight_bits(image):
+    assert list(rgb_picture(image).get_flattened_data()) == [(value,) * 3 for value in (0, 1, 128, 255)]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_eight_bits_are_pils_own(mode):
+    image = Image.fromarray(PIXELS).convert("RGB").convert(mode)
+    assert rgb_picture(image).tobytes() == image.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.new("La", (2, 2)), "^photo cannot be read: .*La"),
+        (Image.new("I", (2, 2), 70000), r"^photo must lie in \[0, 1\]"),
+        (Image.new("F", (2, 2), 255.0), r"^photo must lie in \[0, 1\]"),
+    ],
+    ids=["La", "I", "F"],
+)
+def test_what_would_be_read_wrongly_is_refused_by_name(image, message):
+    with pytest.raises(ValueError, match=message):
+        rgb_picture(image, "photo")
+
+
+def test_there_is_one_reader():
+    """PIL's own conversion clips deep pictures and paints what is transparent with what lies beneath."""
+    package = Path(picture_input.__file__).parents[2]
+    rooms = ("hub_models", "pipelines", "training", "eval", "spaces")
+    files = [file for room in rooms for file in (package / room).rglob("*.py")]
+    converting = [file.name for file in files if re.search(r"""\.convert\(["']RGB["']\)""", file.read_text())]
+    assert len(files) > 100 and converting == ["picture_input.py"]
 
 
 def test_sixteen_bits_are_not_clipped():

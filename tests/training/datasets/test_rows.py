@@ -37,6 +37,27 @@ def test_pictures_are_cropped_in_the_middle():
     assert torch.equal(tall, torch.ones(3, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (Image.fromarray(np.full((4, 4), 51 * 257, np.uint16)), (51, 51, 51)),
+        (Image.new("I", (4, 4), 51 * 257), (51, 51, 51)),
+        (Image.new("F", (4, 4), 0.2), (51, 51, 51)),
+        (Image.new("RGBA", (4, 4), (9, 9, 9, 0)), (255, 255, 255)),
+        (Image.new("LA", (4, 4), (9, 0)), (255, 255, 255)),
+        (Image.new("CMYK", (4, 4), (0, 255, 255, 0)), (255, 0, 0)),
+    ],
+    ids=["16 bits", "int32", "float", "RGBA", "LA", "CMYK"],
+)
+def test_training_reads_pictures_as_the_pipelines_do(image, shown):
+    assert (center_crop(image, 4)[:, 0, 0] * 127.5 + 127.5).tolist() == pytest.approx(shown, abs=1e-3)
+
+
+def test_a_mask_of_several_channels_is_refused():
+    with pytest.raises(ValueError, match="a mask is of mode RGB; it must have one channel"):
+        crop_classes(Image.new("RGB", (8, 8)), 8, first_class=1)
+
+
 def test_a_crop_takes_the_middle_and_counts_from_the_first_class():
     mask = Image.fromarray(np.arange(48, dtype=np.uint8)[None].repeat(32, 0))
     classes = crop_classes(mask, 32, first_class=10)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pocket_diffusers.training.datasets import captioned_images
+from pocket_diffusers.training.datasets import bad_rows, captioned_images
+from pocket_diffusers.training.datasets.bad_rows import SkippedRows
 from pocket_diffusers.training.datasets.captioned_images import captioned_picture
 from pocket_diffusers.training.datasets.streams import open_stream, shuffled_batches, streamed_batches
 
@@ -173,8 +174,71 @@ def test_rows_that_cannot_be_used_are_told(image_folder, tmp_path):
         take(stream(image_folder, 2, seed=0), 1)
 
 
+def spoil(folder, *numbers):
+    for number in numbers:
+        (folder / f"{number}.png").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_place_of_a_bad_row_is_taken_by_the_next_good_one(batch_size, image_folder, tmp_path):
+    whole = captions_of(take(stream(image_folder, batch_size), 20))
+    spoil(tmp_path / "pictures", 3, 4, 11)
+    bad, skipped = {"picture 3", "picture 4", "picture 11"}, SkippedRows()
+    found = captions_of(take(stream(image_folder, batch_size, skipped=skipped), 15))
+    naive = [next(caption for caption in whole[place:] if caption not in bad) for place in range(15 * batch_size)]
+    assert found == naive
+    if batch_size == 5:  # more than an epoch
+        assert len(skipped) == 3 and all("cannot be read" in reason for reason in skipped.reasons.values())
+        assert {key.rpartition("/")[2] for key in skipped.reasons} == {"3.png'", "4.png'", "11.png'"}
+        assert skipped.sentence().startswith("Skipped 3 bad rows, such as row of '")
+
+
+def test_a_run_that_skips_resumes_where_it_stopped(image_folder, tmp_path):
+    spoil(tmp_path / "pictures", 0, 1, 2, 5, 8)
+    whole = captions_of(take(stream(image_folder, 2, skipped=SkippedRows()), 12))
+    for start in (1, 2, 5, 8):
+        assert captions_of(take(stream(image_folder, 2, skipped=SkippedRows()), 3, start)) == whole[2 * start :][:6]
+
+
+def test_a_source_of_bad_rows_is_at_fault(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(bad_rows, "PATIENCE", 30)
+    spoil(tmp_path / "pictures", *range(COUNT))
+    with pytest.raises(OSError, match="30 rows after one another are bad; the last is row of"):
+        take(stream(image_folder, 2, skipped=SkippedRows()), 1)
+
+
+def test_a_row_without_caption_is_named_or_skipped(tmp_path):
+    source = write_shards(tmp_path / "shards", 2)
+    with tarfile.open(tmp_path / "shards" / "0.tar", "a") as tar:
+        file = io.BytesIO()
+        picture(3).save(file, format="PNG")
+        member = tarfile.TarInfo("silent.png")
+        member.size = len(file.getvalue())
+        tar.addfile(member, io.BytesIO(file.getvalue()))
+    with pytest.raises(ValueError, match=r"^sample 'silent' of '.*0.tar': a row of the source has no 'text'"):
+        take(stream(source, 13), 1)
+    skipped = SkippedRows()
+    captions = captions_of(take(stream(source, 13, skipped=skipped), 1))
+    assert set(captions) == {f"picture {i}" for i in range(COUNT)} and len(captions) == 13
+    assert list(skipped.reasons) == [f"sample 'silent' of '{tmp_path}/shards/0.tar'"]
+
+
+def test_a_row_without_a_name_is_found_by_its_number():
+    assert bad_rows.key_of({"text": "a"}, 7) == "row 7 in this run's order"
+
+
 def test_the_shuffle_buffer_holds_rows_not_pictures(image_folder, monkeypatch):
     decoded, real = [], captioned_images.picture
     monkeypatch.setattr(captioned_images, "picture", lambda *a: decoded.append(1) or real(*a))
     take(stream(image_folder, 2, seed=0), 1, start=3)
     assert len(decoded) <= 4, "rows that a resumed run has seen must not be decoded"
+
+
+def test_a_damaged_shard_is_named_or_skipped(tmp_path):
+    source = write_shards(tmp_path / "shards", 2)
+    (tmp_path / "shards" / "0.tar").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"^shard '.*/0.tar': it is damaged"):
+        take(stream(source, 7), 1)
+    skipped = SkippedRows()
+    assert set(captions_of(take(stream(source, 7, skipped=skipped), 2))) == {f"picture {i}" for i in range(1, COUNT, 2)}
+    assert list(skipped.reasons) == [f"shard '{tmp_path}/shards/0.tar'"]
