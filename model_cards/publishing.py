@@ -20,10 +20,10 @@ from ..pipelines.files import write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
-from .render import CARD, cards_of, render_card, result_rows
+from .render import CARD, card_faults, cards_of, render_card, result_rows
 from .samples import FOLDER, renew_samples
 from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, slug_of, split_card
-from .validate import check_model_card, check_space_card, refuse_faults
+from .validate import check_space_card, refuse_faults
 from .wheel import NAME, build_wheel
 
 _HTTPError = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub is built on; also "no connection"
@@ -207,7 +207,7 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
         (folder / ".eval_results" / f"{slug}.yaml").write_text(yaml, encoding="utf-8")
     _write_license(folder)
     check_repository(folder, digests=True)
-    refuse_faults(check_model_card(text, f"{repo}/{CARD}", folder))
+    refuse_faults(card_faults(template, text, f"{repo}/{CARD}", folder))
 
 
 def assemble_space(slug: str, repo: str, folder: Path, models: list[str] | None = None) -> None:
