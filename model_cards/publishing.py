@@ -20,6 +20,7 @@ from ..pipelines.files import write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
+from .plain_files import copy_plain, refuse_links
 from .render import CARD, card_faults, cards_of, render_card, result_rows
 from .samples import FOLDER, renew_samples
 from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, slug_of, split_card
@@ -181,7 +182,7 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
 
     Raises:
         FileNotFoundError: when a piece is missing.
-        ValueError: when the card is faulty, a result is missing, or weights are damaged.
+        ValueError: when the card is faulty, a result is missing, weights are damaged, or a link lies among them.
     """
     from ..pipelines.export.contract import CONTRACT
     from ..pipelines.export.methods import export_of
@@ -189,16 +190,17 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
     from ..pipelines.repository import check_repository
 
     slug, weights = slug_of(name), sources.checkpoints / name
+    refuse_links(weights)
     check_repository(weights, digests=True)
     text = render_card(name, repo, sources=sources)
-    shutil.copytree(weights, folder, ignore=shutil.ignore_patterns(CARD, ".*", "__pycache__"))
+    copy_plain(weights, folder, shutil.ignore_patterns(CARD, ".*", "__pycache__"))
     (folder / CARD).write_text(text, encoding="utf-8")
     template = read_template(sources.template(name))
     renew_samples(template, slug, weights, folder / FOLDER)
     pipeline = load_pipeline(slug, str(weights))
     write_json(folder / "export" / CONTRACT, export_of(pipeline).contract(pipeline).to_record())
     for path in sorted(sources.results.glob(f"{slug}*")):
-        _copy(path, folder / "eval" / path.name)
+        copy_plain(path, folder / "eval" / path.name)
     facts = gather_facts(template, name, weights, repo, sources)
     rows = result_rows(template, facts)
     if rows:
@@ -224,7 +226,7 @@ def assemble_space(slug: str, repo: str, folder: Path, models: list[str] | None 
     source = _SPACES / slug
     if not (source / "app.py").is_file():
         raise FileNotFoundError(f"{slug} has no Space: {source / 'app.py'} is missing.")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
+    copy_plain(source, folder, shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
     wheel = build_wheel(folder)
     requirements = read_text(folder / "requirements.txt")
     address = f"{constants.ENDPOINT}/spaces/{repo}/resolve/main/{wheel.name}"
@@ -333,11 +335,6 @@ def _write_license(folder: Path) -> None:
     if not text:
         raise FileNotFoundError(f"the installed {NAME} has no LICENSE: install it again from a wheel.")
     (folder / "LICENSE").write_text(text, encoding="utf-8")
-
-
-def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, target)
 
 
 def _refuse_odd_names(folder: Path) -> None:

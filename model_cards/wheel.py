@@ -12,13 +12,14 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
 from ..pipelines.files import whole_file
+from .plain_files import copy_plain
 
 NAME = "pocket-diffusers"
 PACKAGE = __package__.split(".")[0]
 _ROOT = Path(__file__).parents[1]
 _LEFT_BY_PIP = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
 _NOT_IN_WHEELS = shutil.ignore_patterns(
-    ".*", "build", "dist", "outputs", "tests", "__pycache__", "*.egg-info", "*.partial", "node_modules"
+    ".*", "build", "dist", "outputs", "shared", "tests", "__pycache__", "*.egg-info", "*.partial", "node_modules"
 )
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _EPOCH = "315532800"  # the same time in seconds, for the build: a wheel of the same files has the same bytes
@@ -35,6 +36,7 @@ def build_wheel(folder: Path) -> Path:
 
     Raises:
         OSError: when neither way is open, or the wheel cannot be written; with what to do.
+        ValueError: for a link in the checkout.
     """
     folder.mkdir(parents=True, exist_ok=True)
     installed = _installed()
@@ -96,7 +98,7 @@ def _build(folder: Path) -> Path:
     code = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "checkout"
-        shutil.copytree(_ROOT, copy, ignore=_NOT_IN_WHEELS)
+        copy_plain(_ROOT, copy, _NOT_IN_WHEELS)
         result = subprocess.run(
             [sys.executable, "-c", code, str(folder.resolve())],
             capture_output=True,
