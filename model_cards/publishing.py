@@ -28,6 +28,8 @@ from .validate import check_space_card, refuse_faults
 from .wheel import NAME, build_wheel
 
 _HTTPError = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub is built on; also "no connection"
+HUB = "https://huggingface.co"
+"""Address of the Hub in published files, whatever mirror HF_ENDPOINT names for this machine alone."""
 _SPACES = Path(__file__).parents[1] / "spaces"
 _OURS = re.compile(rf"^\s*{NAME}\b(?P<extras>\[[^\]]*\])?[^\n]*$", re.MULTILINE | re.IGNORECASE)
 _REPLACED = {"model": ["samples/*", "eval/*", "export/*", ".eval_results/*"], "space": ["*.whl", "assets/*"]}
@@ -229,7 +231,7 @@ def assemble_space(slug: str, repo: str, folder: Path, models: list[str] | None 
     copy_plain(source, folder, shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
     wheel = build_wheel(folder)
     requirements = read_text(folder / "requirements.txt")
-    address = f"{constants.ENDPOINT}/spaces/{repo}/resolve/main/{wheel.name}"
+    address = f"{HUB}/spaces/{repo}/resolve/main/{wheel.name}"
     pinned, count = _OURS.subn(lambda match: f"{NAME}{match['extras'] or ''} @ {address}", requirements)
     if count != 1:
         raise ValueError(f"{source / 'requirements.txt'} must ask for {NAME} in one line, such as {NAME}[demo].")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from pocket_diffusers.model_cards import publishing
 from pocket_diffusers.model_cards.publishing import Part, assemble
@@ -15,6 +16,7 @@ from pocket_diffusers.model_cards.render import cards_of
 from pocket_diffusers.model_cards.wheel import build_wheel
 from pocket_diffusers.pipelines import METHODS
 
+MIRROR = "https://mirror.example"
 LOAD = """
 import json
 import sys
@@ -36,6 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pushed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, list[Part]]:
     """slug -> the parts that `pocket push` would send; the wheel is built once for all."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", MIRROR)
         patch.setattr(publishing, "build_wheel", lambda folder: Path(shutil.copy(wheel, folder)))
         return {slug: assemble(slug, f"me/{slug}", tmp_path_factory.mktemp(slug)) for slug in METHODS}
 
@@ -50,6 +53,12 @@ def test_every_weights_of_a_method_and_its_space_are_put_together(pushed, slug):
     for part in models:
         assert f"# {part.repo}\n" in (part.folder / "README.md").read_text()
         assert json.loads((part.folder / "export" / "contract.json").read_text())["slug"] == slug
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_no_published_file_names_the_mirror_that_a_publisher_used(pushed, slug):
+    for path in (path for part in pushed[slug] for path in part.folder.rglob("*") if path.is_file()):
+        assert MIRROR.encode() not in path.read_bytes(), path
 
 
 def test_plain_diffusers_loads_what_was_pushed(pushed, tmp_path):

@@ -259,7 +259,7 @@ def test_space_names_its_wheel_and_its_model(space, tmp_path):
     found = content(tmp_path / "out")
     assert found.keys() == {"app.py", "README.md", "requirements.txt", "pocket_diffusers-1.2.3-py3-none-any.whl"}
     lines = found["requirements.txt"].decode().splitlines()
-    wheel = f"{constants.ENDPOINT}/spaces/me/snapgen/resolve/main/pocket_diffusers-1.2.3-py3-none-any.whl"
+    wheel = "https://huggingface.co/spaces/me/snapgen/resolve/main/pocket_diffusers-1.2.3-py3-none-any.whl"
     assert lines == ["# ours", f"pocket-diffusers[demo] @ {wheel}", "pillow"]
     front = yaml.safe_load(found["README.md"].decode().split("---")[1])
     assert front["models"] == [REPO] and 'Client("me/snapgen")' in found["README.md"].decode()
