@@ -11,10 +11,14 @@ import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
+from .. import __version__
 from ..pipelines.files import whole_file
 from .plain_files import copy_plain
 
 NAME = "pocket-diffusers"
+WHEEL = f"{NAME.replace('-', '_')}-{__version__}-py3-none-any.whl"
+HUB = "https://huggingface.co"
+"""Address of the Hub in published files, whatever mirror HF_ENDPOINT names for this machine alone."""
 PACKAGE = __package__.split(".")[0]
 _ROOT = Path(__file__).parents[1]
 _LEFT_BY_PIP = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
@@ -23,6 +27,20 @@ _NOT_IN_WHEELS = shutil.ignore_patterns(
 )
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _EPOCH = "315532800"  # the same time in seconds, for the build: a wheel of the same files has the same bytes
+
+
+def wheel_address(repository: str) -> str:
+    """What `pip install` is told in published files: the wheel that lies in the same repository of the Hub.
+
+    No index of packages is asked: whoever takes the package's name there could put anything under it.
+
+    Args:
+        repository: "owner/name", with "spaces/" before it for a Space; or a name without owner, of weights on a disk.
+
+    Returns:
+        The address there; without an owner the bare name of the file, which pip looks for on the disk only.
+    """
+    return f"{HUB}/{repository}/resolve/main/{WHEEL}" if "/" in repository else WHEEL
 
 
 def build_wheel(folder: Path) -> Path:

@@ -2,18 +2,21 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from pocket_diffusers import checkpoint
 from pocket_diffusers.model_cards import publishing
 from pocket_diffusers.model_cards.publishing import Part, assemble
 from pocket_diffusers.model_cards.render import cards_of
-from pocket_diffusers.model_cards.wheel import build_wheel
+from pocket_diffusers.model_cards.wheel import WHEEL, build_wheel
 from pocket_diffusers.pipelines import METHODS
 
 MIRROR = "https://mirror.example"
@@ -59,6 +62,30 @@ def test_every_weights_of_a_method_and_its_space_are_put_together(pushed, slug):
 def test_no_published_file_names_the_mirror_that_a_publisher_used(pushed, slug):
     for path in (path for part in pushed[slug] for path in part.folder.rglob("*") if path.is_file()):
         assert MIRROR.encode() not in path.read_bytes(), path
+
+
+INSTALLED = re.compile(r"(?:pip3?|uv pip|pipx) install (?:-\S+ )*(.*)|^pocket-diffusers.*? @ (.*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_what_a_reader_is_told_to_install_is_the_wheel_that_lies_there(pushed, slug):
+    for part in pushed[slug]:
+        prefix = "spaces/" if part.kind == "space" else ""
+        address = f"https://huggingface.co/{prefix}{part.repo}/resolve/main/{WHEEL}"
+        assert zipfile.is_zipfile(part.folder / WHEEL)
+        texts = [path for path in part.folder.rglob("*") if path.suffix in (".md", ".py", ".txt", ".html", ".js")]
+        told = [(path, found[1] or found[2]) for path in texts for found in INSTALLED.finditer(path.read_text())]
+        assert {path.name for path, _ in told} >= {"README.md"}
+        for path, target in told:
+            assert target.strip("'") in (address, f"pocket-diffusers[demo] @ {address}"), path
+
+
+@pytest.mark.parametrize("name", cards_of(None))
+def test_files_beside_the_weights_send_nobody_to_an_index(name):
+    texts = [path.read_text() for path in checkpoint(name).iterdir() if path.suffix in (".md", ".py")]
+    assert {found[1] for text in texts for found in INSTALLED.finditer(text)} == {WHEEL}
+    shims = [text for text in texts if "trust_remote_code=True) load this" in text]
+    assert all("install the wheel pocket_diffusers-*.whl" in " ".join(text.replace('"', "").split()) for text in shims)
 
 
 def test_plain_diffusers_loads_what_was_pushed(pushed, tmp_path):

@@ -60,7 +60,7 @@ def test_a_link_that_is_left_out_does_no_harm(folder, secret, tmp_path):
 
 def linked_weights(world, secret: Path, out: Path) -> None:
     (world.weights / "unet" / "notes.txt").symlink_to(secret)
-    publishing.assemble_model("snapgen-nano", "me/snapgen", out, world.sources)
+    publishing.assemble_model("snapgen-nano", "me/snapgen", out, secret, world.sources)
 
 
 def linked_results(world, secret: Path, out: Path) -> None:
@@ -68,7 +68,7 @@ def linked_results(world, secret: Path, out: Path) -> None:
     shutil.copytree(Sources().results, results)
     (results / "snapgen-notes").mkdir()
     (results / "snapgen-notes" / "token").symlink_to(secret)
-    publishing.assemble_model("snapgen-nano", "me/snapgen", out, Sources(results=results))
+    publishing.assemble_model("snapgen-nano", "me/snapgen", out, secret, Sources(results=results))
 
 
 def linked_space(world, secret: Path, out: Path) -> None:
@@ -78,7 +78,7 @@ def linked_space(world, secret: Path, out: Path) -> None:
     (spaces / "notes.txt").symlink_to(secret)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publishing, "_SPACES", spaces.parent)
-        publishing.assemble_space("snapgen", "me/snapgen", out)
+        publishing.assemble_space("snapgen", "me/snapgen", out, secret)
 
 
 def linked_bundle(world, secret: Path, out: Path) -> None:
