@@ -14,6 +14,7 @@ from ..pipelines.loading import stored_task
 from .configs import model_configs, recipe_configs, weight_configs
 from .result_table import result_table, verdict
 from .template import CardTemplate, Sources, slug_of
+from .wheel import wheel_address
 
 Facts = dict[str, Any]
 """Nested facts by name; result rows stand at the top level under their ids."""
@@ -32,7 +33,8 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
       `recipe.<stage>.<preset>.<field>` of its training
     - `training.table`, `training.commands`: from `training/<name>.json`
     - `embedded.<component>.source`: the frozen encoder that the weights contain
-    - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`
+    - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`,
+      `package.wheel`: what to tell pip
 
     Args:
         template: the card's template.
@@ -58,7 +60,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         "config": weight_configs(weights),
         "model": model_configs(slug),
         "recipe": recipe_configs(slug),
-        "package": {"version": __version__},
+        "package": {"version": __version__, "wheel": wheel_address(repository)},
         "samples": dict(template.method.samples or {}),
         "paper": {"arxiv": template.method.paper},
     }

@@ -4,10 +4,9 @@ from difflib import unified_diff
 from pathlib import Path
 
 from .method_table import check_method_table
-from .render import CARD, cards_of, render_card
+from .render import CARD, card_faults, cards_of, render_card
 from .samples import FOLDER, sample_plan, stale_samples
 from .template import PACKAGE_SOURCES, Sources, read_template
-from .validate import check_model_card
 
 
 def find_stale(name: str | None = None, readme: Path | None = None, sources: Sources = PACKAGE_SOURCES) -> list[str]:
@@ -42,7 +41,7 @@ def check_card(name: str, sources: Sources = PACKAGE_SOURCES) -> list[str]:
     stale = plan and stale_samples(plan, folder, folder / FOLDER)
     problems = [f"{stale}."] if stale else []
     files = None if stale else folder
-    problems += check_model_card(text, f"the card of {name}", files, method=template.method.paper is not None)
+    problems += card_faults(template, text, f"the card of {name}", files)
     difference = _difference(folder / CARD, text)
     if difference:
         problems.append(f"{folder / CARD} is stale: {difference}.")

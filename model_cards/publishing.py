@@ -1,6 +1,5 @@
 """`pocket push`: a complete model repository and its Space, put together in a folder or on the Hub."""
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +19,16 @@ from ..pipelines.files import write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
-from .render import CARD, cards_of, render_card, result_rows
+from .plain_files import copy_plain, refuse_links
+from .render import CARD, card_faults, cards_of, render_card, result_rows
 from .samples import FOLDER, renew_samples
 from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, slug_of, split_card
-from .validate import check_model_card, check_space_card, refuse_faults
-from .wheel import NAME, build_wheel
+from .validate import check_space_card, refuse_faults
+from .wheel import NAME, build_wheel, wheel_address
 
 _HTTPError = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub is built on; also "no connection"
 _SPACES = Path(__file__).parents[1] / "spaces"
-_OURS = re.compile(rf"^\s*{NAME}\b(?P<extras>\[[^\]]*\])?[^\n]*$", re.MULTILINE | re.IGNORECASE)
-_REPLACED = {"model": ["samples/*", "eval/*", "export/*", ".eval_results/*"], "space": ["*.whl", "assets/*"]}
+_REPLACED = {"model": ["*.whl", "samples/*", "eval/*", "export/*", ".eval_results/*"], "space": ["*.whl", "assets/*"]}
 """Remote files that a push takes away when the new folder no longer has them."""
 
 
@@ -152,16 +151,18 @@ def assemble(
     if slug not in METHODS:
         raise unknown_name("method", slug, METHODS)
     parts = []
-    for name in cards_of(slug, sources):
-        kind = name.removeprefix(f"{slug}-nano")
-        say(f"putting the model repository {repo}{kind} together")
-        parts.append(Part(folder / f"model{kind}", f"{repo}{kind}", "model"))
-        assemble_model(name, f"{repo}{kind}", folder / f"model{kind}", sources)
-    models = [part.repo for part in parts]
-    if space:
-        say("building the wheel and the Space")
-        assemble_space(slug, repo, folder / "space", models)
-        parts.append(Part(folder / "space", repo, "space", "gradio"))
+    with TemporaryDirectory() as scratch:
+        say("building the wheel")
+        wheel = build_wheel(Path(scratch))
+        for name in cards_of(slug, sources):
+            kind = name.removeprefix(f"{slug}-nano")
+            say(f"putting the model repository {repo}{kind} together")
+            parts.append(Part(folder / f"model{kind}", f"{repo}{kind}", "model"))
+            assemble_model(name, f"{repo}{kind}", folder / f"model{kind}", wheel, sources)
+        if space:
+            say("putting the Space together")
+            assemble_space(slug, repo, folder / "space", wheel, [part.repo for part in parts])
+            parts.append(Part(folder / "space", repo, "space", "gradio"))
     if static:
         say("building the page that runs in the browser")
         parts.append(Part(assemble_static(slug, repo, folder / "static"), f"{repo}-static", "space", "static"))
@@ -170,18 +171,19 @@ def assemble(
     return parts
 
 
-def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAGE_SOURCES) -> None:
-    """Writes a model repository: weights, shim, card, samples, export contract, results and licence.
+def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: Sources = PACKAGE_SOURCES) -> None:
+    """Writes a model repository: weights, shim, card, samples, export contract, results, licence and wheel.
 
     Args:
         name: of the weights, such as "snapgen-nano".
         repo: id "owner/name" that it will have.
         folder: made here.
+        wheel: of this package, which the card says how to install.
         sources: where templates, results and weights are.
 
     Raises:
         FileNotFoundError: when a piece is missing.
-        ValueError: when the card is faulty, a result is missing, or weights are damaged.
+        ValueError: when the card is faulty, a result is missing, weights are damaged, or a link lies among them.
     """
     from ..pipelines.export.contract import CONTRACT
     from ..pipelines.export.methods import export_of
@@ -189,16 +191,17 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
     from ..pipelines.repository import check_repository
 
     slug, weights = slug_of(name), sources.checkpoints / name
+    refuse_links(weights)
     check_repository(weights, digests=True)
     text = render_card(name, repo, sources=sources)
-    shutil.copytree(weights, folder, ignore=shutil.ignore_patterns(CARD, ".*", "__pycache__"))
+    copy_plain(weights, folder, shutil.ignore_patterns(CARD, ".*", "__pycache__"))
     (folder / CARD).write_text(text, encoding="utf-8")
     template = read_template(sources.template(name))
     renew_samples(template, slug, weights, folder / FOLDER)
     pipeline = load_pipeline(slug, str(weights))
     write_json(folder / "export" / CONTRACT, export_of(pipeline).contract(pipeline).to_record())
     for path in sorted(sources.results.glob(f"{slug}*")):
-        _copy(path, folder / "eval" / path.name)
+        copy_plain(path, folder / "eval" / path.name)
     facts = gather_facts(template, name, weights, repo, sources)
     rows = result_rows(template, facts)
     if rows:
@@ -206,31 +209,32 @@ def assemble_model(name: str, repo: str, folder: Path, sources: Sources = PACKAG
         yaml = eval_results_yaml(template.method.dataset, rows)
         (folder / ".eval_results" / f"{slug}.yaml").write_text(yaml, encoding="utf-8")
     _write_license(folder)
+    copy_plain(wheel, folder / wheel.name)
     check_repository(folder, digests=True)
-    refuse_faults(check_model_card(text, f"{repo}/{CARD}", folder))
+    refuse_faults(card_faults(template, text, f"{repo}/{CARD}", folder))
 
 
-def assemble_space(slug: str, repo: str, folder: Path, models: list[str] | None = None) -> None:
+def assemble_space(slug: str, repo: str, folder: Path, wheel: Path, models: list[str] | None = None) -> None:
     """Writes the Space: its app, a README that names the models, the wheel, and requirements that name the wheel.
 
-    The wheel is named by its address in the Space: the Hub installs requirements before it copies the other files.
+    Where README and requirements say WHEEL, its address in the Space is put: the Hub installs requirements before it
+    copies the other files.
     `models` are ids of the model repositories; None is `repo` alone.
 
     Raises:
         FileNotFoundError: when the method has no Space, or a file of it is missing.
         ValueError: when its README is faulty or its requirements do not ask for this package.
-        OSError: when the wheel cannot be built.
+        OSError: when something cannot be read or written.
     """
     source = _SPACES / slug
     if not (source / "app.py").is_file():
         raise FileNotFoundError(f"{slug} has no Space: {source / 'app.py'} is missing.")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
-    wheel = build_wheel(folder)
+    copy_plain(source, folder, shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
+    copy_plain(wheel, folder / wheel.name)
     requirements = read_text(folder / "requirements.txt")
-    address = f"{constants.ENDPOINT}/spaces/{repo}/resolve/main/{wheel.name}"
-    pinned, count = _OURS.subn(lambda match: f"{NAME}{match['extras'] or ''} @ {address}", requirements)
-    if count != 1:
-        raise ValueError(f"{source / 'requirements.txt'} must ask for {NAME} in one line, such as {NAME}[demo].")
+    if requirements.count(" @ WHEEL\n") != 1:
+        raise ValueError(f"{source / 'requirements.txt'} must ask for {NAME} in one line: {NAME}[demo] @ WHEEL.")
+    pinned = requirements.replace("WHEEL", wheel_address(f"spaces/{repo}"))
     (folder / "requirements.txt").write_text(pinned, encoding="utf-8")
     _write_space_card(folder, repo, models or [repo])
 
@@ -318,11 +322,12 @@ def _refusal(part: Part, error: Exception) -> str:
 
 
 def _write_space_card(folder: Path, repo: str, models: list[str] | None = None) -> None:
-    """Puts the repository's id where a Space's card says OWNER/NAME, and `models` for the models it names."""
+    """Puts the repository's id where a Space's card says OWNER/NAME, `models` for its models, the wheel for WHEEL."""
     path = folder / CARD
     front, body = split_card(read_text(path), str(path))
     models = models or [model.replace("OWNER/NAME", repo) for model in front["models"]]
-    path.write_text(join_card({**front, "models": models}, body.replace("OWNER/NAME", repo)), encoding="utf-8")
+    body = body.replace("OWNER/NAME", repo).replace("WHEEL", wheel_address(f"spaces/{repo}"))
+    path.write_text(join_card({**front, "models": models}, body), encoding="utf-8")
     refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
 
 
@@ -333,11 +338,6 @@ def _write_license(folder: Path) -> None:
     if not text:
         raise FileNotFoundError(f"the installed {NAME} has no LICENSE: install it again from a wheel.")
     (folder / "LICENSE").write_text(text, encoding="utf-8")
-
-
-def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, target)
 
 
 def _refuse_odd_names(folder: Path) -> None:

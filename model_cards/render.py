@@ -54,8 +54,13 @@ def write_card(name: str, output: Path, sources: Sources = PACKAGE_SOURCES) -> N
     if output.is_dir():
         raise IsADirectoryError(f"output {str(output)!r} is a folder: name the card's file, such as {output / CARD}.")
     renew_samples(template, slug_of(name), weights, output.parent / FOLDER)
-    refuse_faults(check_model_card(text, str(output), output.parent, method=template.method.paper is not None))
+    refuse_faults(card_faults(template, text, str(output), output.parent))
     write_text(output, text)
+
+
+def card_faults(template: CardTemplate, text: str, where: str, files: Path | None = None) -> list[str]:
+    """`check_model_card` of a card that this template became: one of a paper's method must also say what it is not."""
+    return check_model_card(text, where, files, method=template.method.paper is not None)
 
 
 def cards_of(name: str | None, sources: Sources = PACKAGE_SOURCES) -> list[str]:

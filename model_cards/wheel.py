@@ -11,17 +11,36 @@ import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
+from .. import __version__
 from ..pipelines.files import whole_file
+from .plain_files import copy_plain
 
 NAME = "pocket-diffusers"
+WHEEL = f"{NAME.replace('-', '_')}-{__version__}-py3-none-any.whl"
+HUB = "https://huggingface.co"
+"""Address of the Hub in published files, whatever mirror HF_ENDPOINT names for this machine alone."""
 PACKAGE = __package__.split(".")[0]
 _ROOT = Path(__file__).parents[1]
 _LEFT_BY_PIP = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
 _NOT_IN_WHEELS = shutil.ignore_patterns(
-    ".*", "build", "dist", "outputs", "tests", "__pycache__", "*.egg-info", "*.partial", "node_modules"
+    ".*", "build", "dist", "outputs", "shared", "tests", "__pycache__", "*.egg-info", "*.partial", "node_modules"
 )
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 _EPOCH = "315532800"  # the same time in seconds, for the build: a wheel of the same files has the same bytes
+
+
+def wheel_address(repository: str) -> str:
+    """What `pip install` is told in published files: the wheel that lies in the same repository of the Hub.
+
+    No index of packages is asked: whoever takes the package's name there could put anything under it.
+
+    Args:
+        repository: "owner/name", with "spaces/" before it for a Space; or a name without owner, of weights on a disk.
+
+    Returns:
+        The address there; without an owner the bare name of the file, which pip looks for on the disk only.
+    """
+    return f"{HUB}/{repository}/resolve/main/{WHEEL}" if "/" in repository else WHEEL
 
 
 def build_wheel(folder: Path) -> Path:
@@ -35,6 +54,7 @@ def build_wheel(folder: Path) -> Path:
 
     Raises:
         OSError: when neither way is open, or the wheel cannot be written; with what to do.
+        ValueError: for a link in the checkout.
     """
     folder.mkdir(parents=True, exist_ok=True)
     installed = _installed()
@@ -96,7 +116,7 @@ def _build(folder: Path) -> Path:
     code = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "checkout"
-        shutil.copytree(_ROOT, copy, ignore=_NOT_IN_WHEELS)
+        copy_plain(_ROOT, copy, _NOT_IN_WHEELS)
         result = subprocess.run(
             [sys.executable, "-c", code, str(folder.resolve())],
             capture_output=True,

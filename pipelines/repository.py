@@ -39,7 +39,8 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "This repository needs the package pocket-diffusers, in a version that has {name}: "
-        "pip install --upgrade pocket-diffusers"
+        "install the wheel pocket_diffusers-*.whl that `pocket push` puts beside this file, and no package of that "
+        "name from an index."
     ) from error
 '''
 
@@ -53,8 +54,11 @@ pipeline_tag: {task}
 ```python
 from {module} import {name}
 
-pipeline = {name}.from_pretrained("{title}")  # pip install pocket-diffusers
+pipeline = {name}.from_pretrained("{title}")
 ```
+
+It needs the package `pocket-diffusers`: install its wheel, which `pocket push` puts into a repository, and no package
+of that name from an index.
 """
 
 

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from pocket_diffusers import unknown_name
+from pocket_diffusers.model_cards.plain_files import copy_plain, refuse_links
 from pocket_diffusers.model_cards.template import split_card
 from pocket_diffusers.pipelines import METHODS
 from pocket_diffusers.pipelines.result_folder import result_folder, write_record
@@ -69,7 +70,8 @@ def build_static(
         progress: called with a few words before each step.
 
     Raises:
-        ValueError: for an unknown method, one without a static page, or `model` and `bundle` together.
+        ValueError: for an unknown method, one without a static page, `model` and `bundle` together, or a bundle with
+            a link in it.
         FileNotFoundError: when `bundle` is none.
         OSError: when npm is missing or cannot fetch the package, or the folder cannot be written.
     """
@@ -80,6 +82,7 @@ def build_static(
         raise ValueError(f"model is {model!r} and bundle {str(bundle)!r}: pass one of them, not both.")
     if bundle is not None:
         _check_bundle(Path(bundle))
+        refuse_links(Path(bundle))
     output, start = Path(output), perf_counter()
     with result_folder(output, overwrite) as folder, tempfile.TemporaryDirectory(prefix="pocket-static-") as scratch:
         progress("fetching onnxruntime-web")
@@ -110,7 +113,7 @@ def copy_pages(slug: str, folder: Path) -> None:
     for source in (SHARED, SPACES / slug / "static"):
         for file in sorted(source.iterdir()):
             if file.is_file() and not file.name.startswith("package"):
-                shutil.copyfile(file, folder / file.name)
+                copy_plain(file, folder / file.name)
 
 
 def copy_runtime(folder: Path, scratch: Path) -> None:
@@ -146,9 +149,7 @@ def _check_bundle(bundle: Path) -> None:
 def _copy_bundle(bundle: Path, folder: Path) -> None:
     wanted = [*bundle.glob("*.json"), *bundle.glob("*.onnx"), *bundle.glob("*/*.json")]
     for file in sorted(set(wanted) - {bundle / "run.json"}):
-        target = folder / file.relative_to(bundle)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        copy_plain(file, folder / file.relative_to(bundle))
 
 
 def _version(package: Path) -> str:

@@ -1,5 +1,7 @@
 """What every Space shares: its look, the frame of the page, settings, examples, words for errors, files and serving."""
 
+import atexit
+import os
 import re
 import shutil
 import socket
@@ -7,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -120,6 +123,7 @@ def page(title: str, tagline: str, note: str = REIMPLEMENTATION) -> Iterator[gr.
         tagline: what it does, in one sentence.
         note: what a visitor must know; Markdown.
     """
+    _keep_uploads_private()
     words = f"<div><h1>{escape(title)}</h1><p>{escape(tagline)}</p></div>"
     with gr.Blocks(title=f"{title} · Pocket Diffusers", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         gr.HTML(f'<header class="pocket-header">{MARK}{words}</header>', padding=False)
@@ -443,8 +447,26 @@ def step_progress(progress: gr.Progress, label: str) -> Callable[[float], None]:
     return advance
 
 
+@cache
+def _private_folder() -> Path:
+    """Of this process and this user alone, under a name that nobody can foresee; it goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="pocket-diffusers-space-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _keep_uploads_private() -> None:
+    """Gradio would keep what visitors send and see in one folder for all users of a machine, and fail for the second.
+
+    A folder that GRADIO_TEMP_DIR names already stays.
+    """
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        os.environ["GRADIO_TEMP_DIR"] = str(_private_folder() / "gradio")
+    gr.routes.DEFAULT_TEMP_DIR = os.environ["GRADIO_TEMP_DIR"]  # gradio read it when it was imported
+
+
 def _fresh_folder() -> Path:
-    root = Path(tempfile.gettempdir()) / "pocket-diffusers-space"
+    root = _private_folder() / "results"
     root.mkdir(exist_ok=True)
     for old in sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime)[: -KEPT_RESULTS + 1]:
         shutil.rmtree(old, ignore_errors=True)

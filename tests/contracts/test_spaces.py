@@ -94,7 +94,7 @@ def test_files_are_those_of_a_space(slug):
     assert f"gradio=={pinned}\n" in (SPACES.parent / "constraints.txt").read_text(encoding="utf-8")
     assert len(re.search(r"short_description: (.*)", front_matter).group(1)) <= 60, "the Hub cuts it"
     lines = (SPACES / slug / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("pocket-diffusers")] == ["pocket-diffusers[demo]"]
+    assert [line for line in lines if line.startswith("pocket-diffusers")] == ["pocket-diffusers[demo] @ WHEEL"]
 
 
 @pytest.mark.parametrize("slug", METHODS)

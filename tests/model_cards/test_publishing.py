@@ -19,6 +19,7 @@ from pocket_diffusers.cli import main
 from pocket_diffusers.model_cards import publishing
 from pocket_diffusers.model_cards.publishing import Part, assemble_model, assemble_space, check_repo, publish, push
 from pocket_diffusers.model_cards.render import render_card
+from pocket_diffusers.model_cards.wheel import WHEEL
 from pocket_diffusers.spaces import build_static as build
 
 REPO = "me/snapgen"
@@ -195,7 +196,9 @@ def test_private_space_is_refused_with_its_reason():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("push") / "model"
-    assemble_model("snapgen-nano", REPO, folder)
+    wheel = tmp_path_factory.mktemp("wheel") / WHEEL
+    wheel.write_bytes(b"wheel")
+    assemble_model("snapgen-nano", REPO, folder, wheel)
     return folder
 
 
@@ -205,6 +208,7 @@ def test_model_repository_is_complete(model):
     kept = {name for name in original if name != "README.md" and not name.startswith("samples/")}
     assert {name: found[name] for name in kept} == {name: original[name] for name in kept}
     assert {"README.md", "LICENSE", "samples/sheet.png", "eval/snapgen.json", "pipeline_snapgen.py"} <= found.keys()
+    assert found[WHEEL] == b"wheel"
     assert found["README.md"].decode() == render_card("snapgen-nano", REPO)
     contract = json.loads(found["export/contract.json"])
     assert contract["slug"] == "snapgen" and {"unet", "vae_decoder"} <= {
@@ -239,15 +243,15 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (source / "static").mkdir(parents=True)
     (source / "static" / "index.html").touch()
     (source / "app.py").write_text("import gradio\n")
-    (source / "requirements.txt").write_text("# ours\npocket-diffusers[demo]\npillow\n")
+    (source / "requirements.txt").write_text("# ours\npocket-diffusers[demo] @ WHEEL\npillow\n")
     (source / "README.md").write_text(
         "---\ntitle: S\nemoji: x\ncolorFrom: red\ncolorTo: blue\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n"
-        'license: apache-2.0\n---\n# S\n\n`Client("OWNER/NAME")`\n'
+        'license: apache-2.0\n---\n# S\n\n`Client("OWNER/NAME")`, `WHEEL`\n'
     )
 
     def build_wheel(folder: Path) -> Path:
-        (folder / "pocket_diffusers-1.2.3-py3-none-any.whl").touch()
-        return folder / "pocket_diffusers-1.2.3-py3-none-any.whl"
+        (folder / WHEEL).touch()
+        return folder / WHEEL
 
     monkeypatch.setattr(publishing, "_SPACES", source.parent)
     monkeypatch.setattr(publishing, "build_wheel", build_wheel)
@@ -255,13 +259,14 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_space_names_its_wheel_and_its_model(space, tmp_path):
-    assemble_space("snapgen", REPO, tmp_path / "out")
+    assemble_space("snapgen", REPO, tmp_path / "out", publishing.build_wheel(tmp_path))
     found = content(tmp_path / "out")
-    assert found.keys() == {"app.py", "README.md", "requirements.txt", "pocket_diffusers-1.2.3-py3-none-any.whl"}
+    assert found.keys() == {"app.py", "README.md", "requirements.txt", WHEEL}
     lines = found["requirements.txt"].decode().splitlines()
-    wheel = f"{constants.ENDPOINT}/spaces/me/snapgen/resolve/main/pocket_diffusers-1.2.3-py3-none-any.whl"
+    wheel = "https://huggingface.co/spaces/me/snapgen/resolve/main/" + WHEEL
     assert lines == ["# ours", f"pocket-diffusers[demo] @ {wheel}", "pillow"]
     front = yaml.safe_load(found["README.md"].decode().split("---")[1])
+    assert f"`{wheel}`" in found["README.md"].decode()
     assert front["models"] == [REPO] and 'Client("me/snapgen")' in found["README.md"].decode()
 
 
@@ -275,12 +280,12 @@ def test_space_names_its_wheel_and_its_model(space, tmp_path):
 def test_faulty_space(space, tmp_path, name, text, message):
     (space / name).write_text(text)
     with pytest.raises(ValueError, match=message):
-        assemble_space("snapgen", REPO, tmp_path / "out")
+        assemble_space("snapgen", REPO, tmp_path / "out", publishing.build_wheel(tmp_path))
 
 
 def test_method_without_a_space(space, tmp_path):
     with pytest.raises(FileNotFoundError, match="atom has no Space"):
-        assemble_space("atom", REPO, tmp_path / "out")
+        assemble_space("atom", REPO, tmp_path / "out", tmp_path / WHEEL)
 
 
 @pytest.mark.parametrize(("slug", "model"), [("snapgen", "me/thing"), ("ascan", "me/thing-digits")])
@@ -302,7 +307,7 @@ def test_every_weights_of_a_method_get_a_repository(space, world, monkeypatch, t
         (world.sources.checkpoints / name).mkdir()
     made = []
 
-    def assemble_model(name: str, repo: str, folder: Path, sources: object) -> None:
+    def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: object) -> None:
         folder.mkdir(parents=True)
         made.append((name, repo, folder.name))
 
@@ -329,10 +334,11 @@ def test_links_and_climbing_names_are_refused(tmp_path):
 
 
 def test_failed_dry_run_leaves_nothing(monkeypatch, tmp_path):
-    def fail(name: str, repo: str, folder: Path, sources: object) -> None:
+    def fail(name: str, repo: str, folder: Path, wheel: Path, sources: object) -> None:
         folder.mkdir()
         raise ValueError("the card names 0.9, which nobody measured.")
 
+    monkeypatch.setattr(publishing, "build_wheel", lambda folder: folder / WHEEL)
     monkeypatch.setattr(publishing, "assemble_model", fail)
     with pytest.raises(ValueError, match="nobody measured"):
         publish("snapgen", REPO, tmp_path / "out", dry_run=True)

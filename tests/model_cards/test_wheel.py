@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pocket_diffusers import __version__
 from pocket_diffusers.model_cards import wheel as wheel_module
-from pocket_diffusers.model_cards.wheel import build_wheel
+from pocket_diffusers.model_cards.wheel import WHEEL, build_wheel
 
 ROOT = Path(wheel_module.__file__).parents[1]
 
@@ -30,7 +31,7 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 def test_built_from_the_checkout(built):
-    assert built.name.startswith("pocket_diffusers-") and built.name.endswith("-py3-none-any.whl")
+    assert built.name == WHEEL == f"pocket_diffusers-{__version__}-py3-none-any.whl"
     found = content(built)
     assert found["pocket_diffusers/cli.py"] == (ROOT / "cli.py").read_bytes()
     assert not [name for name in found if "/tests/" in name or "/outputs/" in name]

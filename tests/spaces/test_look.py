@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 import urllib.request
@@ -49,12 +50,53 @@ def test_old_results_are_removed(monkeypatch, tmp_path):
 
     from pocket_diffusers.spaces import look
 
-    monkeypatch.setattr(look.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = tmp_path / "private"
+    folder.mkdir()
+    monkeypatch.setattr(look, "_private_folder", lambda: folder)
     monkeypatch.setattr(look, "KEPT_RESULTS", 3)
     pictures = [(Image.new("RGB", (2, 2)), "Ein Würfel / rot")]
     made = [look.keep_pictures(pictures, [{"seed": number}]) for number in range(5)]
-    assert len(list((tmp_path / "pocket-diffusers-space").iterdir())) == 3
+    assert len(list((folder / "results").iterdir())) == 3
     assert Path(made[-1][0]).name == "ein-w-rfel-rot.png" and Image.open(made[-1][0]).text == {"seed": "4"}
+
+
+KEEP = """
+import gradio
+from PIL import Image
+
+from pocket_diffusers.spaces import look
+
+with look.page("Title", "It does something."):
+    gallery = gradio.Gallery()
+(kept,) = look.keep_pictures([(Image.new("RGB", (2, 2)), "red")], [{"seed": 1}])
+print(kept, gallery.GRADIO_CACHE, sep="\\n")
+input()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of folders are those of POSIX")
+def test_each_process_has_a_folder_of_its_own_that_nobody_else_reads_and_no_link_leads_to(tmp_path):
+    from pocket_diffusers.spaces import look
+
+    shared, victim = tmp_path / "shared", tmp_path / "victim"
+    shared.mkdir()
+    for number in range(100):
+        (victim / f"precious-{number}").mkdir(parents=True)
+    for name in ("pocket-diffusers-space", "gradio"):  # what another user of the machine may have put there
+        (shared / name).symlink_to(victim)
+    environment = {**os.environ, "TMPDIR": str(shared), "HF_HUB_OFFLINE": "1"}
+    environment.pop("GRADIO_TEMP_DIR", None)
+    command = [sys.executable, "-c", KEEP]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
+        kept, uploads = (Path(process.stdout.readline().strip()) for _ in range(2))
+        folder = kept.parents[2]
+        assert kept.is_file() and folder.parent == shared and uploads == folder / "gradio"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert folder.name != look._private_folder().name
+        process.communicate("\n")
+    assert process.returncode == 0 and not folder.exists()
+    assert len(list(victim.iterdir())) == 100
+    assert sorted(path.name for path in shared.iterdir()) == ["gradio", "pocket-diffusers-space"]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])

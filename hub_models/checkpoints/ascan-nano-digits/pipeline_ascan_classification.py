@@ -8,5 +8,6 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "This repository needs the package pocket-diffusers, in a version that has AsCANImageClassificationPipeline: "
-        "pip install --upgrade pocket-diffusers"
+        "install the wheel pocket_diffusers-*.whl that `pocket push` puts beside this file, and no package of that "
+        "name from an index."
     ) from error
