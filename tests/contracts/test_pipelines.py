@@ -6,10 +6,12 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -360,6 +362,62 @@ def test_guidance_may_be_cut_off_on_the_way(name):
     shortened = case.result(pipeline, case.values[:2], callback_on_step_end=cut)
     assert not torch.equal(shortened, case.result(pipeline, case.values[:2]))
     assert not torch.equal(shortened, case.result(pipeline, case.values[:2], guidance_scale=1.0))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_threads_that_share_a_pipeline_draw_what_each_draws_alone(name):
+    case, pipeline = CASES[name], made(name)
+    wishes = [(value, 2.0**power, 1 + power) for power, value in enumerate(case.values, start=1)]
+    meet, seen = Barrier(len(wishes), timeout=60), {}
+
+    def draw(wish, together):
+        value, guidance, steps = wish
+
+        def look(pipe, step, timestep, tensors):
+            if together and step == 0:
+                meet.wait()  # every call has begun, and none has ended
+            seen.setdefault((together, guidance), []).append((pipe.guidance_scale, pipe.num_timesteps))
+            return {}
+
+        options = {"guidance_scale": guidance, "num_inference_steps": steps, "callback_on_step_end": look}
+        return case.result(pipeline, [value], **options)
+
+    alone = [draw(wish, together=False) for wish in wishes]
+    with ThreadPoolExecutor(len(wishes)) as pool:
+        drawn = list(pool.map(draw, wishes, [True] * len(wishes)))
+    for ours, theirs in zip(drawn, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert seen == {
+        (together, guidance): [(guidance, steps)] * steps for together in (False, True) for _, guidance, steps in wishes
+    }
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_a_call_within_a_callback_leaves_the_outer_call_as_it_is(name):
+    case, pipeline = CASES[name], shared(name)
+
+    def preview(pipe, step, timestep, tensors):
+        case.call(pipe, num_inference_steps=1, guidance_scale=1.0)
+        assert (pipe.guidance_scale, pipe.num_timesteps) == (4.0, 3)
+        return {}
+
+    wish = {"num_inference_steps": 3, "guidance_scale": 4.0}
+    assert torch.equal(case.result(pipeline, **wish, callback_on_step_end=preview), case.result(pipeline, **wish))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_another_thread_may_interrupt(name):
+    case, pipeline, steps = CASES[name], shared(name), []
+
+    def watch(pipe, step, timestep, tensors):
+        steps.append(step)
+        thread = Thread(target=setattr, args=(pipe, "_interrupt", True))
+        thread.start()
+        thread.join()
+        return {}
+
+    case.call(pipeline, num_inference_steps=9, callback_on_step_end=watch)
+    assert steps == [0]
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)
