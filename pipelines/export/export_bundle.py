@@ -22,7 +22,7 @@ from ..loading import find_model, load_pipeline
 from ..result_folder import RECORD, installed_versions, result_folder, write_record
 from .back_ends import ExportJob, artefact, back_end_module
 from .bundle_note import bundle_note
-from .contract import CONTRACT, ComponentContract, PipelineContract
+from .contract import CONTRACT, DIGESTS, ComponentContract, PipelineContract
 from .exporter_config import dummy_inputs
 from .measurement import measure
 from .methods import Export, export_of, method_exports
@@ -55,7 +55,8 @@ def export_pipeline(
     """Exports every network of a pipeline, compares each with the original and writes down what it costs.
 
     The folder holds the components, a JSON beside each (bytes, sha256, graph hash, parity, latency, peak memory,
-    versions), `contract.json`, `README.md` for an app developer, the tokenizers and the scheduler, and `run.json`.
+    versions), `contract.json`, `README.md` for an app developer, the tokenizers and the scheduler, and `run.json` with
+    the sha256 of the contract and of these parts.
     It appears whole or not at all.
 
     Args:
@@ -110,7 +111,9 @@ def export_pipeline(
         note = bundle_note(contract, back_end, precision, records)
         (folder / "README.md").write_text(note, encoding="utf-8")
         inputs = {"method": slug, "model": model or f"{slug}-nano", "to": back_end, "precision": precision}
-        write_record(folder, f"pocket export {slug}", inputs | {"source": source}, None, perf_counter() - start)
+        digests = {name: sha256(folder / name) for name in (CONTRACT, *contract.parts)}
+        inputs |= {"source": source, DIGESTS: digests}
+        write_record(folder, f"pocket export {slug}", inputs, None, perf_counter() - start)
     return output
 
 
