@@ -93,11 +93,13 @@ class RepositoryMixin:
 
 
 def is_local_path(path: str | os.PathLike) -> bool:
-    """Whether `path` can only mean a place on this disk, not a repository id such as `user/name`."""
+    """Whether `path` means a place on this disk: something is there, or it is no repository id such as `user/name`.
+
+    A folder that is called like `user` alone says nothing.
+    """
     if not isinstance(path, str) or os.path.exists(path):
         return True
-    first = path.split("/")[0]
-    return path.count("/") != 1 or first in ("", ".", "..", "~") or os.path.isdir(first)
+    return path.count("/") != 1 or path.split("/")[0] in ("", ".", "..", "~")
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:
