@@ -5,6 +5,7 @@ import copy
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -19,7 +20,8 @@ import torch
 from contract_cases import ImageSamplerCase, PipelineCase, RecognizerCase, seeded
 from diffusers import DiffusionPipeline
 from diffusers.pipelines import pipeline_utils
-from diffusers.utils import dynamic_modules_utils
+from diffusers.utils import dynamic_modules_utils, hub_utils
+from huggingface_hub import ModelCard
 from PIL import Image
 from torch import Tensor, nn
 
@@ -189,6 +191,40 @@ def test_plain_diffusers_loads_the_repository(name, tmp_path, monkeypatch):
     loaded = realigned(DiffusionPipeline.from_pretrained(folder, trust_remote_code=True))
     assert type(loaded) is type(pipeline)
     assert torch.equal(case.result(loaded), case.result(pipeline))
+
+
+@pytest.mark.parametrize("save", [DiffusionPipeline.save_pretrained, DiffusionPipeline.push_to_hub])
+@pytest.mark.parametrize("name", **NAMES)
+def test_plain_diffusers_loads_what_is_saved_or_pushed_and_saves_it_again(name, save, tmp_path, monkeypatch):
+    """The Hub is a folder here: everything that would be uploaded is copied."""
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(hub_utils, "create_repo", lambda repo_id, **options: Path(repo_id))
+    monkeypatch.setattr(Path, "repo_id", property(str), raising=False)
+    monkeypatch.setattr(hub_utils, "load_or_create_model_card", lambda *given, **options: ModelCard(""))
+    monkeypatch.setattr(
+        DiffusionPipeline, "_upload_folder", lambda self, folder, place, **options: shutil.copytree(folder, place)
+    )
+    pipeline, case = shared(name), CASES[name]
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    save(pipeline, first)
+    save(DiffusionPipeline.from_pretrained(first, trust_remote_code=True), second)
+    loaded = realigned(DiffusionPipeline.from_pretrained(second, trust_remote_code=True))
+    assert type(loaded) is type(pipeline) and loaded.parameters == pipeline.parameters
+    assert torch.equal(case.result(loaded), case.result(pipeline))
+    once, twice = ({file.name: file.read_text() for file in Path(place).glob("*.*")} for place in (first, second))
+    assert once == twice and once.keys() - {"README.md"} == {
+        "model_index.json",
+        f"{type(pipeline).__module__.rpartition('.')[2]}.py",
+    }
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_a_class_of_one_s_own_is_saved_under_its_name(name, tmp_path):
+    pipeline = made(name)
+    pipeline.__class__ = type("Mine", (type(pipeline),), {"__module__": "__main__"})
+    pipeline.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["_class_name"] == "Mine"
+    assert not list(tmp_path.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", **NAMES)
