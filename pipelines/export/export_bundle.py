@@ -73,8 +73,8 @@ def export_pipeline(
         The folder.
 
     Raises:
-        ValueError: for an unknown method, back end or precision, an operator that the back end lacks, or a float32
-            component that differs from the original by more than `parity.TOLERANCE`.
+        ValueError: for an unknown method, back end or precision, an operator that the back end lacks, or a
+            component that differs from the original by more than its precision allows (see `parity`).
         OSError: when the model cannot be read or the bundle not be written.
     """
     module = back_end_module(back_end, precision)
@@ -195,10 +195,11 @@ def _check(folder: Path, back_end: str, job: ExportJob, trials: list[tuple[Tenso
     parity, measured, reason = None, {}, module.can_run()
     if reason is None:
         parity = _parity(module, path, job, trials)
-        if job.precision == "fp32" and not parity.within_tolerance:
+        if not parity.within_tolerance(job.precision):
             raise ValueError(
                 f"{component.name} differs from the original by {parity.max_abs:.2g} (outputs up to "
-                f"{parity.largest:.2g}), more than the tolerance for fp32: the export is discarded."
+                f"{parity.largest:.2g}) and {100 * parity.relative:.3g} %, more than the tolerance for "
+                f"{job.precision}: the export is discarded."
             )
         measured = _measured(folder, back_end, component)
     return {
@@ -230,7 +231,7 @@ def _parity(module: ModuleType, path: Path, job: ExportJob, trials: list[tuple[T
             reference += [tensor.numpy() for tensor in as_tuple(job.module(*trial))]
         found += run(*(tensor.numpy() for tensor in trial))
     try:
-        return compare(found, reference)
+        return compare(found, reference, len(job.component.outputs))
     except ValueError as error:
         raise ValueError(f"{job.component.name} does not work as {job.precision}: {error}") from error
 
