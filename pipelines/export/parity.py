@@ -7,10 +7,10 @@ import numpy as np
 
 TOLERANCE = 1e-4
 """Largest difference of a float32 export, where outputs are about 1; it grows with the largest output beyond that."""
-RELATIVE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.2}
+RELATIVE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.01, "int8": 0.25}
 """Largest relative difference of each precision: far above what rounding alone does, far below that of a wrong output.
 
-A blank output has 1. Those of the package's own weights are up to 0.01 in fp16 and 0.1 in int8.
+A blank output has 1. The package's own weights, exported to ONNX, have up to 0.001 in fp16 and 0.13 in int8.
 """
 
 
