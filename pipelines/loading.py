@@ -23,7 +23,7 @@ def load_pipeline(slug: str, model: str | None = None, on_cpu: bool = False) -> 
         on_cpu: in float32 on the CPU, whatever there is.
 
     Raises:
-        ValueError: for an unknown method or name of weights, or an exported bundle.
+        ValueError: for an unknown method or name of weights, weights of another method, or an exported bundle.
         OSError: when the weights cannot be read or fetched.
     """
     on_gpu = torch.cuda.is_available() and not on_cpu
@@ -45,21 +45,35 @@ def load_pipeline(slug: str, model: str | None = None, on_cpu: bool = False) -> 
 
 
 def stored_pipeline_class(slug: str, path: str) -> type[DiffusionPipeline]:
-    """The class that a repository (folder or Hub id) names, if it is one of the method's; else its first task's."""
+    """The pipeline of a method that a repository (folder or Hub id) names; see `stored_task`."""
     return pipeline_class(slug, stored_task(slug, path))
 
 
 def stored_task(slug: str, path: str) -> str:
-    """The task of the class that a repository (folder or Hub id) names; the method's first where it names none."""
+    """The task of the class that a repository (folder or Hub id) names; the method's first where nothing can be read.
+
+    Raises:
+        ValueError: when the weights are of another method or another package, naming it.
+    """
     tasks = {target.split(":")[1]: task for task, target in METHODS[slug].items()}
-    default = next(iter(METHODS[slug]))
-    if len(tasks) == 1 or (is_local_path(path) and not os.path.isfile(os.path.join(path, INDEX))):
-        return default
+    name = _stored_class_name(path)
+    if name is None:
+        return next(iter(METHODS[slug]))  # `from_pretrained` says what is wrong
+    if name in tasks:
+        return tasks[name]
+    owners = {target.split(":")[1]: owner for owner in METHODS for target in METHODS[owner].values()}
+    whose = f"{owners[name]} ({name})" if name in owners else f"another package's {name}"
+    raise ValueError(f"model {path!r} holds weights of {whose}, not of {slug}.")
+
+
+def _stored_class_name(path: str) -> str | None:
+    if is_local_path(path) and not os.path.isfile(os.path.join(path, INDEX)):
+        return None
     try:
         name = DiffusionPipeline.load_config(path).get("_class_name")
     except OSError:
-        return default  # `from_pretrained` says what is wrong
-    return tasks.get(name[-1] if isinstance(name, list) else name, default)
+        return None
+    return name[-1] if isinstance(name, list) else name
 
 
 def find_model(model: str) -> str:

@@ -169,24 +169,23 @@ class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):
             width, latents, prompt_embeds, prompt_attention_mask, negative_prompt_embeds,
             negative_prompt_attention_mask, watched,
         )  # fmt: skip
-        self._guidance_scale, self._interrupt = float(guidance_scale), False
-
-        embeds, mask = self._text(
-            num_images_per_class,
-            (prompt_embeds, prompt_attention_mask),
-            (negative_prompt_embeds, negative_prompt_attention_mask),
-        )
-        state = {
-            "class_labels": self._classes(class_labels, num_images_per_class),
-            "prompt_embeds": embeds,
-            "prompt_attention_mask": mask,
-        }
-        scheduler = copy.deepcopy(self.scheduler)  # calls leave the registered one as it was
-        scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        rows = len(state["class_labels"] if embeds is None else embeds)
-        state["latents"] = self._noise(rows, height, width, generator) if latents is None else latents
-        drawn = self._sample(scheduler, state, generator, callback_on_step_end, watched)
-        images = self._decode(drawn, output_type)
+        with self._calling(guidance_scale):
+            embeds, mask = self._text(
+                num_images_per_class,
+                (prompt_embeds, prompt_attention_mask),
+                (negative_prompt_embeds, negative_prompt_attention_mask),
+            )
+            state = {
+                "class_labels": self._classes(class_labels, num_images_per_class),
+                "prompt_embeds": embeds,
+                "prompt_attention_mask": mask,
+            }
+            scheduler = copy.deepcopy(self.scheduler)  # calls leave the registered one as it was
+            scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+            rows = len(state["class_labels"] if embeds is None else embeds)
+            state["latents"] = self._noise(rows, height, width, generator) if latents is None else latents
+            drawn = self._sample(scheduler, state, generator, callback_on_step_end, watched)
+            images = self._decode(drawn, output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
 

@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections.abc import Collection, Sequence
 from itertools import pairwise
+from threading import Lock
 from typing import Any, ClassVar, Self
 
 import torch
@@ -41,6 +42,8 @@ from .sampling.noise import Generators, check_generator
 logger = logging.get_logger(__name__)
 
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
+TOKENIZING = Lock()
+"""Held while a tokenizer runs: it keeps padding and truncation in itself, so two threads would mix theirs."""
 
 
 def fuse_text_features(
@@ -261,12 +264,18 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
 
     def _tokens(self, name: str, prompts: list[str], length: int) -> tuple[Tensor, Tensor]:
         tokenizer = getattr(self, ENCODERS[name])
-        for prompt, ids in zip(prompts, tokenizer(prompts, verbose=False).input_ids, strict=True):
-            if len(ids) > length:
-                logger.warning(f"{name} reads {length} of the {len(ids)} tokens of the prompt {prompt!r}.")
-        tokens = tokenizer(
-            prompts, padding="max_length", padding_side="right", max_length=length, truncation=True, return_tensors="pt"
-        )
+        with TOKENIZING:
+            for prompt, ids in zip(prompts, tokenizer(prompts, verbose=False).input_ids, strict=True):
+                if len(ids) > length:
+                    logger.warning(f"{name} reads {length} of the {len(ids)} tokens of the prompt {prompt!r}.")
+            tokens = tokenizer(
+                prompts,
+                padding="max_length",
+                padding_side="right",
+                max_length=length,
+                truncation=True,
+                return_tensors="pt",
+            )
         device = self._execution_device
         return tokens.input_ids.to(device), tokens.attention_mask.to(device)
 
@@ -330,20 +339,19 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
             generator, latents, prompt_embeds, prompt_attention_mask, negative_prompt_embeds,
             negative_prompt_attention_mask, sigmas, output_type, watched,
         )  # fmt: skip
-        self._guidance_scale, self._interrupt = float(guidance_scale), False
-
-        embeds, mask = self._conditioning(
-            prompt, negative_prompt, num_images_per_prompt,
-            (prompt_embeds, prompt_attention_mask), (negative_prompt_embeds, negative_prompt_attention_mask),
-        )  # fmt: skip
-        state = {
-            "latents": self._noise(len(embeds), height, width, generator) if latents is None else latents,
-            "prompt_embeds": embeds,
-            "prompt_attention_mask": mask,
-        }
-        scheduler = self._scheduled(num_inference_steps, sigmas, state["latents"].shape[-2:])
-        drawn = self._sample(scheduler, state, generator, callback_on_step_end, watched)
-        images = self._decode(drawn, output_type)
+        with self._calling(guidance_scale):
+            embeds, mask = self._conditioning(
+                prompt, negative_prompt, num_images_per_prompt,
+                (prompt_embeds, prompt_attention_mask), (negative_prompt_embeds, negative_prompt_attention_mask),
+            )  # fmt: skip
+            state = {
+                "latents": self._noise(len(embeds), height, width, generator) if latents is None else latents,
+                "prompt_embeds": embeds,
+                "prompt_attention_mask": mask,
+            }
+            scheduler = self._scheduled(num_inference_steps, sigmas, state["latents"].shape[-2:])
+            drawn = self._sample(scheduler, state, generator, callback_on_step_end, watched)
+            images = self._decode(drawn, output_type)
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CLIPModel, CLIPTextModel, PreTrainedModel
 
 from . import METHODS
-from .files import read_json, sha256, whole_folder, write_json
+from .files import read_json, sha256, whole_folder, write_json, write_text
 
 PACKAGE = __package__.split(".")[0]
 INDEX = "model_index.json"
@@ -63,7 +63,11 @@ of that name from an index.
 
 
 class RepositoryMixin:
-    """`from_pretrained` of a pipeline of this package: checks a local folder first and never runs code from it."""
+    """How pipelines of this package are loaded and saved.
+
+    `from_pretrained` checks a local folder first and never runs code from it. What `save_pretrained` and `push_to_hub`
+    write, plain diffusers loads with `trust_remote_code=True`.
+    """
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
@@ -87,6 +91,16 @@ class RepositoryMixin:
             kwargs["dtype"] = torch.float32
         return super().from_pretrained(path, **{"use_safetensors": True, **kwargs})
 
+    def to_json_file(self, json_file_path: str | os.PathLike) -> None:
+        """Writes the settings; beside a `model_index.json` also the file that tells plain diffusers where the class is.
+
+        Every way of saving ends here before anything is uploaded. A class of your own gets no such file.
+        """
+        super().to_json_file(json_file_path)
+        path = Path(json_file_path)
+        if path.name == INDEX and type(self).__module__.startswith(f"{PACKAGE}."):
+            _write_shim(type(self), path.parent)
+
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
         """Reads `_class_name: [shim, class]` as the class alone: called on the class itself, no shim is needed."""
@@ -97,11 +111,13 @@ class RepositoryMixin:
 
 
 def is_local_path(path: str | os.PathLike) -> bool:
-    """Whether `path` can only mean a place on this disk, not a repository id such as `user/name`."""
+    """Whether `path` means a place on this disk: something is there, or it is no repository id such as `user/name`.
+
+    A folder that is called like `user` alone says nothing.
+    """
     if not isinstance(path, str) or os.path.exists(path):
         return True
-    first = path.split("/")[0]
-    return path.count("/") != 1 or first in ("", ".", "..", "~") or os.path.isdir(first)
+    return path.count("/") != 1 or path.split("/")[0] in ("", ".", "..", "~")
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:
@@ -154,7 +170,7 @@ def save_repository(
     records = {name: _embedded_record(pipeline, name, Path(source)) for name, source in (embedded or {}).items()}
     with whole_folder(folder) as draft:
         _save_components(pipeline, draft, dtype)
-        _write_index(pipeline, draft)
+        pipeline.save_config(draft)
         _write_embedded(draft, records)
         _write_readme(pipeline, draft, readme, folder.name)
         check_repository(draft, digests=True)
@@ -371,16 +387,15 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "dtype": "float32"} if "dtype" in kept else kept
 
 
-def _write_index(pipeline: DiffusionPipeline, draft: Path) -> None:
-    cls = type(pipeline)
-    pipeline.save_config(draft)
-    index = _portable(read_json(draft / INDEX, dict))
+def _write_shim(cls: type[DiffusionPipeline], folder: Path) -> None:
+    """Names the class in `model_index.json` as [shim, class], as diffusers does for code of a repository."""
+    index = _portable(read_json(folder / INDEX, dict))
     shim = cls.__module__.rpartition(".")[2]
-    modules = {library for library, _ in _components(index, draft).values() if library.startswith(f"{PACKAGE}.")}
-    write_json(draft / INDEX, {**index, "_class_name": [shim, cls.__name__]}, sort_keys=True)
+    modules = {library for library, _ in _components(index, folder).values() if library.startswith(f"{PACKAGE}.")}
+    write_json(folder / INDEX, {**index, "_class_name": [shim, cls.__name__]}, sort_keys=True)
     imports = "\n".join(f"    import {module}" for module in sorted(modules)) or "    pass"
     text = SHIM.format(imports=imports, module=cls.__module__, name=cls.__name__, package=PACKAGE)
-    (draft / f"{shim}.py").write_text(text, encoding="utf-8")
+    write_text(folder / f"{shim}.py", text)
 
 
 def _embedded_record(pipeline: DiffusionPipeline, name: str, source: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any, Self
 from ..files import read_json
 
 CONTRACT = "contract.json"
+DIGESTS = "sha256"
+"""Key of the inputs in `run.json` under which the sha256 of the contract and of each part stand by their names."""
 FORMAT = "pocket-diffusers export contract 1"
 
 

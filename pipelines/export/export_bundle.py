@@ -22,7 +22,7 @@ from ..loading import find_model, load_pipeline
 from ..result_folder import RECORD, installed_versions, result_folder, write_record
 from .back_ends import ExportJob, artefact, back_end_module
 from .bundle_note import bundle_note
-from .contract import CONTRACT, ComponentContract, PipelineContract
+from .contract import CONTRACT, DIGESTS, ComponentContract, PipelineContract
 from .exporter_config import dummy_inputs
 from .measurement import measure
 from .methods import Export, export_of, method_exports
@@ -55,7 +55,8 @@ def export_pipeline(
     """Exports every network of a pipeline, compares each with the original and writes down what it costs.
 
     The folder holds the components, a JSON beside each (bytes, sha256, graph hash, parity, latency, peak memory,
-    versions), `contract.json`, `README.md` for an app developer, the tokenizers and the scheduler, and `run.json`.
+    versions), `contract.json`, `README.md` for an app developer, the tokenizers and the scheduler, and `run.json` with
+    the sha256 of the contract and of these parts.
     It appears whole or not at all.
 
     Args:
@@ -72,8 +73,8 @@ def export_pipeline(
         The folder.
 
     Raises:
-        ValueError: for an unknown method, back end or precision, an operator that the back end lacks, or a float32
-            component that differs from the original by more than `parity.TOLERANCE`.
+        ValueError: for an unknown method, back end or precision, an operator that the back end lacks, or a
+            component that differs from the original by more than its precision allows (see `parity`).
         OSError: when the model cannot be read or the bundle not be written.
     """
     module = back_end_module(back_end, precision)
@@ -110,7 +111,9 @@ def export_pipeline(
         note = bundle_note(contract, back_end, precision, records)
         (folder / "README.md").write_text(note, encoding="utf-8")
         inputs = {"method": slug, "model": model or f"{slug}-nano", "to": back_end, "precision": precision}
-        write_record(folder, f"pocket export {slug}", inputs | {"source": source}, None, perf_counter() - start)
+        digests = {name: sha256(folder / name) for name in (CONTRACT, *contract.parts)}
+        inputs |= {"source": source, DIGESTS: digests}
+        write_record(folder, f"pocket export {slug}", inputs, None, perf_counter() - start)
     return output
 
 
@@ -192,10 +195,11 @@ def _check(folder: Path, back_end: str, job: ExportJob, trials: list[tuple[Tenso
     parity, measured, reason = None, {}, module.can_run()
     if reason is None:
         parity = _parity(module, path, job, trials)
-        if job.precision == "fp32" and not parity.within_tolerance:
+        if not parity.within_tolerance(job.precision):
             raise ValueError(
                 f"{component.name} differs from the original by {parity.max_abs:.2g} (outputs up to "
-                f"{parity.largest:.2g}), more than the tolerance for fp32: the export is discarded."
+                f"{parity.largest:.2g}) and {100 * parity.relative:.3g} %, more than the tolerance for "
+                f"{job.precision}: the export is discarded."
             )
         measured = _measured(folder, back_end, component)
     return {
@@ -227,7 +231,7 @@ def _parity(module: ModuleType, path: Path, job: ExportJob, trials: list[tuple[T
             reference += [tensor.numpy() for tensor in as_tuple(job.module(*trial))]
         found += run(*(tensor.numpy() for tensor in trial))
     try:
-        return compare(found, reference)
+        return compare(found, reference, len(job.component.outputs))
     except ValueError as error:
         raise ValueError(f"{job.component.name} does not work as {job.precision}: {error}") from error
 

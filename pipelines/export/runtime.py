@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from ... import checkpoint
+from ..files import read_json, sha256
+from ..result_folder import RECORD
 from .back_ends import BACK_ENDS, Run, artefact, back_end_module
-from .contract import ComponentContract, PipelineContract, TensorSpec, read_contract
+from .contract import DIGESTS, ComponentContract, PipelineContract, TensorSpec, read_contract
 from .methods import export_behind
 
 LIBRARIES = ("diffusers", "transformers")
@@ -32,7 +35,8 @@ def load_bundle(folder: str | Path, runtime: str | None = None, slug: str | None
 
     Raises:
         FileNotFoundError: when `folder` is no bundle, or lacks a file.
-        ValueError: when it is damaged, of another back end, or cannot run on this machine.
+        ValueError: when it is damaged, a file is another than the one that was exported, it is of another back end, or
+            it cannot run on this machine.
     """
     folder = Path(folder)
     if runtime is not None:
@@ -46,6 +50,8 @@ def load_bundle(folder: str | Path, runtime: str | None = None, slug: str | None
     module = back_end_module(back_end)
     if reason := module.can_run():
         raise ValueError(f"{str(folder)!r} cannot run here: {reason}.")
+    for path, digest in _recorded_digests(folder, back_end, contract).items():
+        _check_digest(path, digest)
     runners = {component.name: _runner(folder, back_end, component) for component in contract.components}
     parts = {name: _load_part(folder / name, *target) for name, target in contract.parts.items()}
     pipeline = export_behind(contract).assemble(contract, runners, parts)
@@ -87,6 +93,23 @@ def bundle_back_end(folder: Path, contract: PipelineContract) -> str:
     return back_end
 
 
+def _recorded_digests(folder: Path, back_end: str, contract: PipelineContract) -> dict[Path, str | None]:
+    """The sha256 that the export wrote down for each of its files and folders, in a JSON beside it or in `run.json`."""
+    names = [component.name for component in contract.components]
+    components = {artefact(folder, back_end, name): read_json(folder / f"{name}.json", dict) for name in names}
+    inputs = read_json(folder / RECORD, dict).get("inputs") or {}
+    parts = inputs.get(DIGESTS, {})  # earlier exports recorded their components alone
+    digests = {path: record.get("sha256") for path, record in components.items()}
+    return digests | {folder / name: digest for name, digest in parts.items()}
+
+
+def _check_digest(path: Path, digest: str | None) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing, though the contract names it: export the bundle again.")
+    if sha256(path) != digest:
+        raise ValueError(f"{path} was changed or damaged after its export: its sha256 is not the recorded one.")
+
+
 def _runner(folder: Path, back_end: str, component: ComponentContract) -> Callable[..., Sequence[Tensor]]:
     module, path = back_end_module(back_end), artefact(folder, back_end, component.name)
     try:
@@ -95,7 +118,13 @@ def _runner(folder: Path, back_end: str, component: ComponentContract) -> Callab
         if isinstance(error, ImportError):
             raise
         raise ValueError(f"{path} cannot be loaded by {back_end}: {' '.join(str(error).split())[:300]}") from error
-    return lambda *tensors: _in_batches(run, component, tensors, module.MAX_BATCH)
+    lock = Lock()  # ExecuTorch writes the outputs of every call into one memory
+
+    def alone(*tensors: Tensor) -> tuple[Tensor, ...]:
+        with lock:
+            return _in_batches(run, component, tensors, module.MAX_BATCH)
+
+    return alone
 
 
 def _in_batches(

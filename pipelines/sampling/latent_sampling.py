@@ -1,4 +1,4 @@
-"""What pipelines that denoise latents under guidance share: the loop, its state while it runs, and the decoding."""
+"""What pipelines that denoise latents under guidance share: the loop, and the decoding."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...hub_models.layers.latent_scaling import unscale_latents
 from .noise import Generators, draw_noise
+from .running_call import CallStateMixin
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -24,7 +25,7 @@ Features = tuple[Float[Tensor, "batch tokens channels"], Bool[Tensor, "batch tok
 """Text features and the mask of their real (not padding) tokens."""
 
 
-class LatentSamplingMixin:
+class LatentSamplingMixin(CallStateMixin):
     """For a `DiffusionPipeline` with `unet`, `vae`, `scheduler` and `image_processor`.
 
     While it runs, its state is a dict of "latents" and of what conditions the UNet. Under guidance each condition holds
@@ -33,9 +34,6 @@ class LatentSamplingMixin:
 
     _unet_inputs: ClassVar[dict[str, str]]
     """Conditions of the running state, and what the UNet calls them."""
-    _guidance_scale: float = 1.0
-    _interrupt: bool = False
-    _num_timesteps: int = 0
 
     @property
     def vae_scale_factor(self) -> int:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from importlib import import_module
 
 import numpy as np
@@ -170,9 +171,14 @@ def test_a_damaged_or_foreign_bundle_is_refused(slug, task, tmp_path):
         load_bundle(tmp_path)
     for component in contract.components:
         artefact(tmp_path, "onnx", component.name).write_bytes(b"no network")
+        (tmp_path / f"{component.name}.json").write_text(json.dumps({"sha256": sha256(b"no network").hexdigest()}))
+    (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match=f"is an export of {slug}, not of another"):
         load_bundle(tmp_path, slug="another")
     with pytest.raises(ValueError, match=r"\.onnx cannot be loaded by onnx"):
+        load_bundle(tmp_path)
+    artefact(tmp_path, "onnx", component.name).write_bytes(b"no netwerk")
+    with pytest.raises(ValueError, match=rf"{component.name}\.onnx was changed or damaged after its export"):
         load_bundle(tmp_path)
     with pytest.raises(ValueError, match="contract.json cannot be read: the contract is damaged"):
         write({key: value for key, value in contract.to_record().items() if key != "loop"})

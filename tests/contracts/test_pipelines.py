@@ -5,11 +5,14 @@ import copy
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -17,7 +20,8 @@ import torch
 from contract_cases import ImageSamplerCase, PipelineCase, RecognizerCase, seeded
 from diffusers import DiffusionPipeline
 from diffusers.pipelines import pipeline_utils
-from diffusers.utils import dynamic_modules_utils
+from diffusers.utils import dynamic_modules_utils, hub_utils
+from huggingface_hub import ModelCard
 from PIL import Image
 from torch import Tensor, nn
 
@@ -187,6 +191,40 @@ def test_plain_diffusers_loads_the_repository(name, tmp_path, monkeypatch):
     loaded = realigned(DiffusionPipeline.from_pretrained(folder, trust_remote_code=True))
     assert type(loaded) is type(pipeline)
     assert torch.equal(case.result(loaded), case.result(pipeline))
+
+
+@pytest.mark.parametrize("save", [DiffusionPipeline.save_pretrained, DiffusionPipeline.push_to_hub])
+@pytest.mark.parametrize("name", **NAMES)
+def test_plain_diffusers_loads_what_is_saved_or_pushed_and_saves_it_again(name, save, tmp_path, monkeypatch):
+    """The Hub is a folder here: everything that would be uploaded is copied."""
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(hub_utils, "create_repo", lambda repo_id, **options: Path(repo_id))
+    monkeypatch.setattr(Path, "repo_id", property(str), raising=False)
+    monkeypatch.setattr(hub_utils, "load_or_create_model_card", lambda *given, **options: ModelCard(""))
+    monkeypatch.setattr(
+        DiffusionPipeline, "_upload_folder", lambda self, folder, place, **options: shutil.copytree(folder, place)
+    )
+    pipeline, case = shared(name), CASES[name]
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    save(pipeline, first)
+    save(DiffusionPipeline.from_pretrained(first, trust_remote_code=True), second)
+    loaded = realigned(DiffusionPipeline.from_pretrained(second, trust_remote_code=True))
+    assert type(loaded) is type(pipeline) and loaded.parameters == pipeline.parameters
+    assert torch.equal(case.result(loaded), case.result(pipeline))
+    once, twice = ({file.name: file.read_text() for file in Path(place).glob("*.*")} for place in (first, second))
+    assert once == twice and once.keys() - {"README.md"} == {
+        "model_index.json",
+        f"{type(pipeline).__module__.rpartition('.')[2]}.py",
+    }
+
+
+@pytest.mark.parametrize("name", **NAMES)
+def test_a_class_of_one_s_own_is_saved_under_its_name(name, tmp_path):
+    pipeline = made(name)
+    pipeline.__class__ = type("Mine", (type(pipeline),), {"__module__": "__main__"})
+    pipeline.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["_class_name"] == "Mine"
+    assert not list(tmp_path.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", **NAMES)
@@ -360,6 +398,62 @@ def test_guidance_may_be_cut_off_on_the_way(name):
     shortened = case.result(pipeline, case.values[:2], callback_on_step_end=cut)
     assert not torch.equal(shortened, case.result(pipeline, case.values[:2]))
     assert not torch.equal(shortened, case.result(pipeline, case.values[:2], guidance_scale=1.0))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_threads_that_share_a_pipeline_draw_what_each_draws_alone(name):
+    case, pipeline = CASES[name], made(name)
+    wishes = [(value, 2.0**power, 1 + power) for power, value in enumerate(case.values, start=1)]
+    meet, seen = Barrier(len(wishes), timeout=60), {}
+
+    def draw(wish, together):
+        value, guidance, steps = wish
+
+        def look(pipe, step, timestep, tensors):
+            if together and step == 0:
+                meet.wait()  # every call has begun, and none has ended
+            seen.setdefault((together, guidance), []).append((pipe.guidance_scale, pipe.num_timesteps))
+            return {}
+
+        options = {"guidance_scale": guidance, "num_inference_steps": steps, "callback_on_step_end": look}
+        return case.result(pipeline, [value], **options)
+
+    alone = [draw(wish, together=False) for wish in wishes]
+    with ThreadPoolExecutor(len(wishes)) as pool:
+        drawn = list(pool.map(draw, wishes, [True] * len(wishes)))
+    for ours, theirs in zip(drawn, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert seen == {
+        (together, guidance): [(guidance, steps)] * steps for together in (False, True) for _, guidance, steps in wishes
+    }
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_a_call_within_a_callback_leaves_the_outer_call_as_it_is(name):
+    case, pipeline = CASES[name], shared(name)
+
+    def preview(pipe, step, timestep, tensors):
+        case.call(pipe, num_inference_steps=1, guidance_scale=1.0)
+        assert (pipe.guidance_scale, pipe.num_timesteps) == (4.0, 3)
+        return {}
+
+    wish = {"num_inference_steps": 3, "guidance_scale": 4.0}
+    assert torch.equal(case.result(pipeline, **wish, callback_on_step_end=preview), case.result(pipeline, **wish))
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_another_thread_may_interrupt(name):
+    case, pipeline, steps = CASES[name], shared(name), []
+
+    def watch(pipe, step, timestep, tensors):
+        steps.append(step)
+        thread = Thread(target=setattr, args=(pipe, "_interrupt", True))
+        thread.start()
+        thread.join()
+        return {}
+
+    case.call(pipeline, num_inference_steps=9, callback_on_step_end=watch)
+    assert steps == [0]
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)

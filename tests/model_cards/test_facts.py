@@ -57,7 +57,8 @@ def test_pipeline_is_the_one_that_the_repository_names(world, monkeypatch):
     (world.weights / "model_index.json").write_text('{"_class_name": ["pipeline_other", "Finder"]}')
     assert facts_of(world)["pipeline"] == {"name": "Finder", "task": "object-detection"}
     (world.weights / "model_index.json").write_text('{"_class_name": "Unknown"}')
-    assert facts_of(world)["pipeline"]["name"] == "SnapGenPipeline"
+    with pytest.raises(ValueError, match="holds weights of another package's Unknown, not of snapgen"):
+        facts_of(world)
 
 
 def test_tables_show_every_row_once_and_say_what_is_missed(world):

@@ -1,5 +1,7 @@
 """What SnapGenPipeline computes, on tiny real components; what all pipelines promise is in `tests/contracts`."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,17 @@ def one_encoder() -> SnapGenPipeline:
 
 def latents_of(pipeline: SnapGenPipeline, *args, **kwargs) -> torch.Tensor:
     return pipeline(*args, **{**STEPS, "output_type": "latent", **kwargs}).images
+
+
+def test_threads_do_not_mix_each_other_s_tokens(one_encoder):
+    def tokens(words: int) -> torch.Tensor:
+        return one_encoder._tokens("text_encoder", ["a red cube " * words], length=16)[0]
+
+    counts = [1 + index % 8 for index in range(400)]
+    alone = {count: tokens(count) for count in set(counts)}
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(tokens, counts))
+    assert all(torch.equal(ids, alone[count]) for ids, count in zip(found, counts, strict=True))
 
 
 class TestResult:

@@ -392,7 +392,7 @@ def test_read_shapes(tmp_path):
 
 def test_local_paths_and_hub_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    assert not is_local_path("user/snapgen-nano")
-    for path in ("./x", "../x/y", "/x", "x", "a/b/c", "checkpoints/none", "checkpoints", tmp_path / "x"):
+    (tmp_path / "user" / "here").mkdir(parents=True)
+    assert not is_local_path("user/snapgen-nano") and not is_local_path("other/snapgen-nano")
+    for path in ("./x", "../x/y", "/x", "x", "a/b/c", "user/here", "user", tmp_path / "x"):
         assert is_local_path(path), path

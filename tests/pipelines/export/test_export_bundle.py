@@ -10,7 +10,7 @@ import torch
 
 from pocket_diffusers import checkpoint, cli
 from pocket_diffusers.pipelines.export import export_bundle, parity, stand_ins
-from pocket_diffusers.pipelines.export.back_ends import back_end_module
+from pocket_diffusers.pipelines.export.back_ends import PRECISIONS, back_end_module
 from pocket_diffusers.pipelines.export.export_bundle import (
     bytes_of,
     export_pipeline,
@@ -99,6 +99,25 @@ def test_an_export_that_differs_is_not_left_behind(folder, onnx_bundle, tmp_path
     monkeypatch.setattr(parity, "TOLERANCE", 1e-12)
     with pytest.raises(ValueError, match="text_encoder differs from the original by .* the export is discarded"):
         export_pipeline("snapgen", str(folder), "onnx", output=tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_component_that_returns_zeros_is_discarded_in_every_precision(
+    folder, onnx_bundle, precision, tmp_path, monkeypatch
+):
+    """Its file is one that works, but what runs it returns zeros."""
+    onnx = back_end_module("onnx")
+    load = onnx.load
+
+    def blank(path, component, threads=None):
+        run = load(path, component, threads)
+        return lambda *arrays: [0 * array for array in run(*arrays)]
+
+    monkeypatch.setattr(onnx, "export", lambda job, path: shutil.copyfile(onnx_bundle / path.name, path))
+    monkeypatch.setattr(onnx, "load", blank)
+    with pytest.raises(ValueError, match=f"text_encoder differs .* 100 %, more than the tolerance for {precision}"):
+        export_pipeline("snapgen", str(folder), "onnx", precision, output=tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
 

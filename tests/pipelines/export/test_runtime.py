@@ -1,5 +1,6 @@
 """Bundles run: the same pipeline, the same pictures."""
 
+import hashlib
 import json
 import shutil
 
@@ -95,13 +96,43 @@ def test_what_is_wrong_with_a_bundle_is_said(onnx_bundle, tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="unet.onnx is missing"):
         load_bundle(tmp_path / "lacking")
     (copy("damaged") / "unet.onnx").write_bytes(b"no protobuf")
+    recorded(tmp_path / "damaged" / "unet.json", sha256=hashlib.sha256(b"no protobuf").hexdigest())
     with pytest.raises(ValueError, match="unet.onnx cannot be loaded by onnx"):
         load_bundle(tmp_path / "damaged")
     shutil.rmtree(copy("bare") / "tokenizer")
     with pytest.raises(FileNotFoundError, match="tokenizer is missing"):
         load_bundle(tmp_path / "bare")
-    contract = json.loads((copy("foreign") / "contract.json").read_text())
-    contract["parts"]["scheduler"] = ["os", "system"]
-    (tmp_path / "foreign" / "contract.json").write_text(json.dumps(contract))
+    parts = json.loads((copy("foreign") / "contract.json").read_text())["parts"]
+    recorded(tmp_path / "foreign" / "contract.json", parts={**parts, "scheduler": ["os", "system"]})
+    recorded(tmp_path / "foreign" / "run.json", inputs={})  # as earlier exports, which recorded components alone
     with pytest.raises(ValueError, match="is os.system, but parts of a bundle come from diffusers or transformers"):
         load_bundle(tmp_path / "foreign")
+
+
+def recorded(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("fixture", ["onnx_bundle", "executorch_bundle"])
+def test_a_file_that_was_changed_is_named(request, fixture, tmp_path):
+    """One byte of any file that the pipeline is made of, at the same length."""
+    bundle = request.getfixturevalue(fixture)
+    for path in sorted(path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file()):
+        if path.suffix not in (".onnx", ".pte") and len(path.parts) == 1:  # what is written beside them
+            continue
+        changed = shutil.copytree(bundle, tmp_path / "changed", dirs_exist_ok=True)
+        content = bytearray((bundle / path).read_bytes())
+        content[len(content) // 2] ^= 1
+        (changed / path).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"changed/{path.parts[0]} was changed or damaged after its export"):
+            load_bundle(changed)
+        shutil.copyfile(bundle / path, changed / path)
+    load_bundle(changed)
+
+
+def test_a_contract_that_was_changed_is_named(onnx_bundle, tmp_path):
+    changed = shutil.copytree(onnx_bundle, tmp_path / "changed")
+    text = (changed / "contract.json").read_text()
+    (changed / "contract.json").write_text(text.replace('"shift": ', '"shift": 1', 1))
+    with pytest.raises(ValueError, match=r"changed/contract\.json was changed or damaged"):
+        load_bundle(changed)
