@@ -232,7 +232,7 @@ def test_a_precision_that_accelerate_is_not_configured_for_is_refused(tmp_path, 
     [
         ({"mixed_precision": "fp16"}, "mixed_precision must be 'no' or 'bf16'.*not 'fp16'"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1.*not 0"),
-        ({"steps": 0}, "steps is 0"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
     ],
 )
 def test_settings_out_of_range_are_named(values, words):

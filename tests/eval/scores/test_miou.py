@@ -91,7 +91,7 @@ def test_interval_narrows_with_pictures_and_is_seeded():
     [
         ([[0, 1]], [[0]], r"prediction is \[1, 2\], but reference \[1, 1\]"),
         ([[0.5]], [[0]], r"prediction must be whole numbers.*not float64 \[1, 1\]"),
-        ([0], [0], r"prediction is int64 \[1\]"),
+        ([0], [0], r"prediction must be whole numbers .*not int64 \[1\]"),
         ([[3]], [[0]], "prediction holds label 3; labels are 0 to 2"),
         ([[0]], [[-1]], "reference holds label -1; labels are 0 to 2"),
     ],
