@@ -36,7 +36,7 @@ from .objectives.denoising import Denoising, sampler_of, training_scheduler
 from .objectives.detection import DETECTION_OUTPUTS, DetectionObjective
 from .objectives.segmentation import OUTPUT, Segmentation
 from .preset import Preset
-from .stages import Run, Stage, run_stage
+from .stages import Stage, StageRun, run_stage
 
 # The numbers
 
@@ -199,7 +199,7 @@ GENERATION = {
 # Stage classification
 
 
-def train_classification(preset: ClassificationPreset, run: Run) -> Path:
+def train_classification(preset: ClassificationPreset, run: StageRun) -> Path:
     if preset.source == "digits":
         data = load_digits("train")
         batches, names, channels = run.indices(len(data)), data.names, data.pictures.shape[1]
@@ -224,7 +224,7 @@ def names_of_source(preset: ClassificationPreset | GenerationPreset) -> tuple[st
 # Stage segmentation
 
 
-def train_segmentation(preset: SegmentationPreset, run: Run) -> Path:
+def train_segmentation(preset: SegmentationPreset, run: StageRun) -> Path:
     if preset.source == "pocketworld":
         data = run.pocketworld(pocketworld_instances)
         batches, read = run.indices(len(data)), partial(pictures_and_shapes, data)
@@ -267,7 +267,7 @@ def take_backbone(model: AsCANModel, other: AsCANModel) -> None:
 # Stage judge
 
 
-def train_judge(preset: JudgePreset, run: Run) -> Path:
+def train_judge(preset: JudgePreset, run: StageRun) -> Path:
     data = run.pocketworld(pocketworld_instances)
     model = run.new_model(
         AsCANModel, "model", num_classes=None, dense_outputs=DETECTION_OUTPUTS, image_size=preset.image_size
@@ -280,7 +280,7 @@ def train_judge(preset: JudgePreset, run: Run) -> Path:
 # Stage generation
 
 
-def train_generation(preset: GenerationPreset, run: Run) -> Path:
+def train_generation(preset: GenerationPreset, run: StageRun) -> Path:
     vae = load_autoencoder(preset.vae or checkpoint("ascan-nano") / "vae").to(run.device)
     if preset.source == "pocketworld":
         conditions = single_objects(vae, run.pocketworld(pocketworld_instances), preset)

@@ -23,7 +23,7 @@ from .datasets.pocketworld.scene import ALL_PAIRS
 from .datasets.pocketworld.vocabulary import MOTIONS
 from .objectives.contrastive import ClipSize, Contrastive, new_clip, train_tokenizer
 from .preset import Preset
-from .stages import Run, Stage, run_stage
+from .stages import Stage, StageRun, run_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ClipPreset(Preset):
         require(self.frozen_text_layers >= 0, "frozen_text_layers", self.frozen_text_layers, "at least 0")
 
 
-def train_clip(preset: ClipPreset, run: Run) -> Path:
+def train_clip(preset: ClipPreset, run: StageRun) -> Path:
     data = run.pocketworld(pocketworld_images)
     torch.manual_seed(preset.seed)
     clip, tokenizer = untrained_clip(preset)

@@ -33,7 +33,7 @@ from .latents import encode_all, load_autoencoder, pixels_per_latent
 from .objectives.denoising import Denoising, training_scheduler
 from .objectives.reconstruction import Reconstruction, ReconstructionWeights
 from .preset import Preset
-from .stages import Run, Stage, run_stage
+from .stages import Stage, StageRun, run_stage
 
 PREVIEW_PROMPTS = (
     "a photo of a red cube",
@@ -145,7 +145,7 @@ BASE = {
 # Stages autoencoder and refine
 
 
-def train_autoencoder(preset: AutoencoderPreset, run: Run, init: str | Path = "") -> Path:
+def train_autoencoder(preset: AutoencoderPreset, run: StageRun, init: str | Path = "") -> Path:
     if preset.source == "pocketworld":
         data = run.pocketworld(pocketworld_images)
         batches, samples = with_objects(data, run), data.images(torch.arange(min(2048, len(data))))
@@ -167,17 +167,17 @@ def train_autoencoder(preset: AutoencoderPreset, run: Run, init: str | Path = ""
     return run.save(vae)
 
 
-def with_objects(data: CaptionedImages, run: Run) -> Batches:
+def with_objects(data: CaptionedImages, run: StageRun) -> Batches:
     """`Batches` of (pictures [B, 3, h, w] in [-1, 1], where objects are [B, 1, h, w])."""
     indices = run.indices(len(data))
     return lambda *place: ((data.images(chosen), data.objects(chosen)) for chosen in indices(*place))
 
 
-def train_refine(preset: AutoencoderPreset, run: Run) -> Path:
+def train_refine(preset: AutoencoderPreset, run: StageRun) -> Path:
     return train_autoencoder(preset, run, init=preset.init or run.earlier("autoencoder"))
 
 
-def untrained_autoencoder(preset: AutoencoderPreset, run: Run, init: str | Path = "") -> AutoencoderSnapGen:
+def untrained_autoencoder(preset: AutoencoderPreset, run: StageRun, init: str | Path = "") -> AutoencoderSnapGen:
     """New weights, or those of `init`; with an encoder that is named, taken over and frozen if there is one."""
     vae = run.new_model(AutoencoderSnapGen, "vae", init)
     if preset.encoder:
@@ -195,7 +195,7 @@ def untrained_autoencoder(preset: AutoencoderPreset, run: Run, init: str | Path 
 # Stage base
 
 
-def train_base(preset: BasePreset, run: Run) -> Path:
+def train_base(preset: BasePreset, run: StageRun) -> Path:
     if preset.source != "pocketworld":
         batches = run.stream(captioned_picture, caption_column=preset.caption_column)
     pipeline = untrained_pipeline(preset, run)
@@ -213,7 +213,7 @@ def train_base(preset: BasePreset, run: Run) -> Path:
     return run.save_pipeline(pipeline, **({} if preset.text_encoders else {"text_encoder": run.earlier("clip")}))
 
 
-def untrained_pipeline(preset: BasePreset, run: Run) -> SnapGenPipeline:
+def untrained_pipeline(preset: BasePreset, run: StageRun) -> SnapGenPipeline:
     """The pipeline around a UNet that is new (or `init`), with the models of earlier stages, on accelerate's device."""
     unet = run.new_model(SnapGenUNet2DConditionModel, "unet")
     vae = load_autoencoder(preset.vae or run.earlier("refine", "autoencoder"))

@@ -41,7 +41,7 @@ class Stage:
         data: what may stand for `source`, in words.
     """
 
-    train: Callable[[Any, "Run"], Path]
+    train: Callable[[Any, "StageRun"], Path]
     presets: Mapping[str, Preset]
     committed: str = ""
     data: str = "your captioned pictures: a Hub dataset id, a folder or 'shards/*.tar'"
@@ -82,7 +82,7 @@ def run_stage(
     chosen = configure(stages[stage].presets, preset, seed, overrides, f"setting of stage {stage}")
     require(chosen.source != "", "source", "", stages[stage].data)
     Accelerator()  # meets the other processes, on CPUs too: `PartialState()` alone would take each for the only one
-    run = Run(stages, chosen, Path(output) / stage, resume)
+    run = StageRun(stages, chosen, Path(output) / stage, resume)
     folder = RunFolder(run.folder)
     if PartialState().is_main_process:
         with folder.locked():  # what forbids to write there shows before data are fetched or made
@@ -98,7 +98,7 @@ def run_stage(
 
 
 @dataclass(frozen=True)
-class Run:
+class StageRun:
     """A stage while it is trained, and what it may ask for.
 
     Attributes:

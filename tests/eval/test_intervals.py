@@ -43,7 +43,7 @@ def test_bootstrap_is_scipy_s_and_near_the_normal_one():
         (lambda: wilson_interval(1, 2, 1.0), "confidence is 1.0"),
         (lambda: bootstrap_interval([1.0]), r"values has shape \[1\]"),
         (lambda: bootstrap_interval([1.0, float("nan")]), "finite"),
-        (lambda: bootstrap_interval([1.0, 2.0], resamples=0), "resamples is 0"),
+        (lambda: bootstrap_interval([1.0, 2.0], resamples=0), "resamples must be at least 1, not 0"),
     ],
 )
 def test_bad_input_is_refused(call, message):

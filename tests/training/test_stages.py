@@ -13,7 +13,7 @@ from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 from pocket_diffusers.training import stages
 from pocket_diffusers.training.datasets.rows import center_crop, picture
 from pocket_diffusers.training.preset import Preset
-from pocket_diffusers.training.stages import Run, Stage, on_main_process, run_stage
+from pocket_diffusers.training.stages import Stage, StageRun, on_main_process, run_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, stage, preset, 
 
 
 def run_in(folder, **changes):
-    return Run(STAGES, Sketch(**changes), folder / "sketch", resume=True)
+    return StageRun(STAGES, Sketch(**changes), folder / "sketch", resume=True)
 
 
 @pytest.mark.parametrize("skipping", [False, True])
@@ -154,7 +154,7 @@ def test_attention_trains_in_the_form_that_is_fast_here_and_is_left_fused(tmp_pa
 def test_an_earlier_model_is_that_of_the_same_output_then_the_committed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "_CHECKPOINTS", tmp_path)
     known = {"draft": Stage(None, {}, "some-nano/net"), "refine": Stage(None, {})}
-    run = Run(known, Sketch(), tmp_path / "runs" / "paint", resume=True)
+    run = StageRun(known, Sketch(), tmp_path / "runs" / "paint", resume=True)
     for names in (("refine", "draft"), ("refine",)):
         with pytest.raises(FileNotFoundError, match=rf"no {names[-1]} model in .*runs: train stage {names[-1]} into"):
             run.earlier(*names)

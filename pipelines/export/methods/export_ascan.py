@@ -16,7 +16,7 @@ from ...recognition.drawn_digit import read_digit
 from ...recognition.instance_decoding import CERTAIN_PEAK, OFFSET_UNIT, STRONG_PEAK
 from ..contract import PipelineContract, TensorSpec
 from . import Export
-from .latents import Conditions, LatentExport
+from .latents import ExportConditions, LatentExport
 from .recognition import RecognitionExport, drawings
 
 REHEARSAL_SAMPLES, GREY_SAMPLES = 6, 30
@@ -42,7 +42,7 @@ for each peak with pixels:
 """
 
 
-class ClassConditions(Conditions):
+class ClassConditions(ExportConditions):
     """Class numbers, as int32, which every back end takes; the number behind the last is no class."""
 
     def check(self, pipeline: AsCANPipeline) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...pipeline_snapgen import ENCODERS, SnapGenPipeline, _dynamic_shift
 from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..stand_ins import Runner, StandIn
-from .latents import Conditions, LatentExport
+from .latents import ExportConditions, LatentExport
 
 REHEARSAL = (
     "a photo of a red cube",
@@ -56,7 +56,7 @@ class TextEncoderStandIn(StandIn):
         return SimpleNamespace(last_hidden_state=hidden, hidden_states={self.layer: hidden})
 
 
-class TextConditions(Conditions):
+class TextConditions(ExportConditions):
     """Prompts, by whatever text encoders a pipeline has."""
 
     latents_meaning = "the noisy latents of this step, about unit variance"

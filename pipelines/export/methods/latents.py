@@ -33,7 +33,7 @@ pixels = round(255 * clamp(picture / 2 + 0.5, 0, 1))
 """
 
 
-class Conditions(ABC):
+class ExportConditions(ABC):
     """What a UNet is asked for, such as classes or texts; the defaults are of conditions without encoders."""
 
     latents_meaning = "noisy latents of this step, about unit variance"
@@ -101,7 +101,7 @@ class LatentExport(Export):
 
     slug: str
     kind: type[DiffusionPipeline]
-    conditions: Conditions
+    conditions: ExportConditions
     network = "unet"
 
     def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:

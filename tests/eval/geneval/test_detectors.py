@@ -140,7 +140,7 @@ def test_pictures_are_looked_at_in_batches_and_colors_read_where_asked():
     assert seen[0].detections.colors is None and seen[1].detections.colors[0] in ("red", "white")
     assert seen[0].detector == "eye" and seen[0].weights == "an eye + clip-nano-judge"
     assert detect_pictures(asked, detector)[1].weights == "an eye"
-    with pytest.raises(ValueError, match="batch_size is 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         detect_pictures(asked, detector, batch_size=0)
 
 

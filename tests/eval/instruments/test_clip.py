@@ -110,10 +110,10 @@ def test_bad_models_and_pictures(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="is no CLIP model: model.safetensors is missing"):
         ClipPictures(tmp_path)
-    with pytest.raises(ValueError, match="batch_size is 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         ClipPictures(batch_size=0)
     clip = ClipPictures()
     with pytest.raises(ValueError, match="pictures is empty"):
         clip.encode_pictures([])
-    with pytest.raises(ValueError, match="a picture is str"):
+    with pytest.raises(ValueError, match="a picture must be a PIL image, not str"):
         clip.encode_pictures(["x.png"])

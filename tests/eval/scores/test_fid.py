@@ -116,14 +116,14 @@ def test_only_the_published_features_are_plain_fid(extractor, count, name):
     [
         (np.zeros((5, 2)), "generated has 2 features a picture, but reference 3"),
         (np.zeros((1, 3)), r"generated must be \[count, dim\] with at least 2 rows.*not \[1, 3\]"),
-        (np.zeros(3), r"generated has shape \[3\]"),
+        (np.zeros(3), r"generated must be \[count, dim\] with at least 2 rows, not \[3\]"),
         (np.full((5, 3), np.nan), "generated holds numbers that are not finite"),
     ],
 )
 def test_bad_features(generated, complaint):
     with pytest.raises(ValueError, match=complaint):
         fid(generated, np.zeros((5, 3)), "x")
-    with pytest.raises(ValueError, match="compat is 'best'"):
+    with pytest.raises(ValueError, match="compat must be one of fixed, official, not 'best'"):
         fid(np.zeros((5, 3)), np.zeros((5, 3)), "x", "best")
 
 

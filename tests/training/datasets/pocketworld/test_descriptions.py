@@ -62,7 +62,7 @@ def test_geneval_records_pass_through_unchanged():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Description("colour", (Clause("cube"),)), "tag is 'colour'"),
+        (lambda: Description("colour", (Clause("cube"),)), "tag must be one of single_object, .*not 'colour'"),
         (lambda: Description("colors", ()), "include is empty"),
         (lambda: Description("colors", (Clause("cube", 0),)), "at least 1"),
         (lambda: Description("position", (Clause("a", position=("above", 0)),)), "earlier one"),

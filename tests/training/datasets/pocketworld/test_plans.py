@@ -55,7 +55,7 @@ def test_plans_are_seeded():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: sample_plan(np.random.default_rng(0), "colour", ALL_PAIRS), "tag is 'colour'"),
+        (lambda: sample_plan(np.random.default_rng(0), "colour", ALL_PAIRS), "tag must be one of .*not 'colour'"),
         (lambda: sample_plan(np.random.default_rng(0), "colors", set()), "too few"),
         (lambda: sample_plan(np.random.default_rng(0), "colors", {("cube", "red")}), r"\(color, shape\)"),
         (lambda: sample_plan(np.random.default_rng(0), "two_object", {("red", "cube")}), "too few"),
