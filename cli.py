@@ -165,7 +165,8 @@ def train(
     """Train a model with the recipe of its paper, one stage after the other.
 
     Checkpoints, metrics and sample pictures go to --output (outputs/train-SLUG-PRESET without it). Stop with Ctrl-C
-    and run the same command again: it goes on exactly where it stopped.
+    and run the same command again: it goes on exactly where it stopped. `--set skip_bad_rows=true` trains past pictures
+    and captions of your own that cannot be read, and counts them; `--set save_every=100` is for machines that die.
 
     Examples:
 

@@ -269,6 +269,14 @@ def test_methods_never_import_each_other(import_graph):
             assert slug_of(imported) in (None, slug_of(module)), f"{module} -> {imported}"
 
 
+def test_scripts_of_no_method_import_none():
+    """Spaces and metrics too, which the graph of the package does not show."""
+    for path in files(".py"):
+        if not is_package_code(path) and not path.as_posix().startswith(("tests/", "hub_models/")):
+            for _, module in imports(path):
+                assert slug_of(module) in (None, slug_of(module_name(path))), f"{path} -> {module}"
+
+
 def test_building_blocks_import_only_building_blocks(import_graph):
     blocks = tuple(f"{PACKAGE}.hub_models.{room}" for room in BUILDING_BLOCKS)
     for module in import_graph.modules:
