@@ -1,0 +1,1 @@
+"""Cameras, splats and what renders them: torch and libraries only."""
