@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .layers.hash_grid import HashGrid
+from .layers.parameter_rows import GrowingModule
 from .layers.quantization_noise import with_quantization_noise
 from .presets import PresetMixin
 from .rendering.gaussians import Gaussians
@@ -25,7 +26,7 @@ START_OPACITY = 0.1
 MAX_CHILD_LOG_SCALE = 4.0  # a child is at most exp(4) times larger or smaller than its parent
 
 
-class LPGSGaussians(ModelMixin, ConfigMixin, PresetMixin):
+class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
     """Parents, and the predictor of all splats.
 
     Args:
@@ -46,6 +47,7 @@ class LPGSGaussians(ModelMixin, ConfigMixin, PresetMixin):
         center, radius: of the box of most points, in scene units; the contraction leaves it as it is.
     """
 
+    rows = ("parent_means", "parent_log_scales")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "nano": {"grid_dim": 16, "hash_levels": 8, "hash_log2_size": 12, "hash_max_resolution": 256, "head_width": 32},
         "C1": {"grid_dim": 32},
@@ -92,10 +94,13 @@ class LPGSGaussians(ModelMixin, ConfigMixin, PresetMixin):
         self.opacity_head = _mlp(told, head_width, 1)
         self.color_head = _mlp(told, head_width, 3 * num_coefficients(sh_degree))
 
-    def expand(self, grid_step: float | None = None, generator: torch.Generator | None = None) -> Gaussians:
+    def expand(
+        self, parents_only: bool = False, grid_step: float | None = None, generator: torch.Generator | None = None
+    ) -> Gaussians:
         """All splats, parents first, then first children, then second ones; differentiable.
 
         Args:
+            parents_only: leaves the children out, as while a fit warms up.
             grid_step: adds to each number of the grid the noise of rounding to multiples of this step, so that training
                 learns numbers that survive it; None takes them as they are.
             generator: of that noise.
@@ -104,7 +109,7 @@ class LPGSGaussians(ModelMixin, ConfigMixin, PresetMixin):
         if grid_step is not None:
             table = with_quantization_noise(self.grid.table, grid_step, generator)
         means, log_scales = self.parent_means, self.parent_log_scales
-        children = self.config.children_per_parent
+        children = 0 if parents_only else self.config.children_per_parent
         of_parents = self.grid(self.contract(means), table)  # [P, D]
         nodes = [means]
         if children:
@@ -154,12 +159,10 @@ class LPGSGaussians(ModelMixin, ConfigMixin, PresetMixin):
         squeezed = torch.where(length > 1, (2 - 1 / length) / length, 1.0) * local
         return (squeezed + 2) / 4
 
-    @torch.no_grad()
-    def replace_parents(self, means: Float[Tensor, "parents 3"], log_scales: Float[Tensor, "parents 3"]) -> None:
-        """Stores other parents, in the place and with the count of these."""
-        self.parent_means = nn.Parameter(means.detach().clone())
-        self.parent_log_scales = nn.Parameter(log_scales.detach().clone())
-        self.register_to_config(num_parents=len(means))
+    @property
+    def num_parents(self) -> int:
+        """Parents there are now; a fit adds and removes them."""
+        return len(self.parent_means)
 
 
 class TreeAttention(nn.Module):
