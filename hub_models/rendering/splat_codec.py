@@ -48,8 +48,8 @@ class SplatCodecConfig:
     Attributes:
         position_step: edge of a grid cell, in units.
         shape_step: of a coefficient of the logarithm of the covariance.
-        thin_scale: the logarithms of standard deviations below it, in units, are coded 8 times as coarsely, since what is
-            thinner than the error of its position is not seen thinner.
+        thin_scale: the logarithms of standard deviations below it, in units, are coded 8 times as coarsely, since what
+            is thinner than its position is exact is not seen thinner.
         opacity_step: of arcsin(sqrt(opacity)), in radians.
         luma_step, chroma_step: of colour, 1 being the range of the display.
         sh_luma_step, sh_chroma_step: of the coefficients above degree 0.
