@@ -90,7 +90,7 @@ class ValuesDecoder:
         for passed, step in _passes(self.count):
             known = _expect(above, cells, passed, step)
             contexts = _contexts(*known, self._bins, self._classes, self._decoder.alphabet)
-            above[passed] = self._decoder.decode(contexts).reshape(len(passed), -1)
+            above[passed] = self._decoder.decode(contexts).reshape(known[0].shape)
         self._decoder.finish()
         return above + self._lowest
 

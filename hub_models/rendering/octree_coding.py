@@ -13,6 +13,7 @@ import numpy as np
 from .entropy_coding import Decoder, encode
 
 MAX_DEPTH = 20
+MAX_SPAN = 1 << MAX_DEPTH
 MANY = 255
 HEADER = struct.Struct("<B3i")
 
@@ -107,8 +108,8 @@ def _corner(cells: np.ndarray) -> np.ndarray:
         return np.zeros(3, np.int64)
     corner = cells.min(0)
     span = int((cells - corner).max())
-    if span >= 1 << MAX_DEPTH:
-        raise ValueError(f"Cells must span at most {1 << MAX_DEPTH} an axis, not {span + 1}.")
+    if span >= MAX_SPAN:
+        raise ValueError(f"Cells must span at most {MAX_SPAN} an axis, not {span + 1}.")
     if np.abs(corner).max() >= 1 << 31:
         raise ValueError(f"Cells must be within 2^31 of the origin, not at {corner.tolist()}.")
     return corner

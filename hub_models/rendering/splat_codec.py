@@ -17,7 +17,8 @@ Y = (R + 2 G + B) / 4, Co = (R - B) / 2, Cg = (2 G - R - B) / 4.
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import safetensors.numpy
@@ -29,7 +30,7 @@ from torch import Tensor
 from .gaussians import DEGREES, Gaussians
 from .log_covariance import NUM_COEFFICIENTS, log_covariances, scales_and_rotations
 from .neighbor_coding import ValuesDecoder, encode_values
-from .octree_coding import decode_cells, encode_cells, morton_order
+from .octree_coding import MAX_SPAN, decode_cells, encode_cells, morton_order
 from .spherical_harmonics import SH_C0
 
 VERSION = 1
@@ -60,16 +61,21 @@ class SplatCodecConfig:
 
     position_step: float = 1.0
     shape_step: float = 0.4
-    thin_scale: float = 0.25
-    opacity_step: float = 1 / 8
-    luma_step: float = 1 / 16
-    chroma_step: float = 1 / 16
+    thin_scale: float = 0.5
+    opacity_step: float = 1 / 12
+    luma_step: float = 1 / 20
+    chroma_step: float = 1 / 20
     sh_luma_step: float = 1 / 8
     sh_chroma_step: float = 1 / 4
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             _check_positive(name, value)
+
+    def coarser(self, factor: float) -> Self:
+        """Every step times `factor`, or finer where that is below 1; what counts as thin stays."""
+        steps = {name: value * factor for name, value in asdict(self).items() if name != "thin_scale"}
+        return replace(self, **steps)
 
 
 def unit_length(gaussians: Gaussians) -> float:
@@ -90,13 +96,20 @@ def encode_splats(gaussians: Gaussians, config: SplatCodecConfig | None = None, 
     Raises:
         ValueError: when a value is not finite, a rotation is 0, or values span too many steps.
     """
+    gaussians = gaussians.detach().to("cpu").check_finite()
+    if (gaussians.quaternions == 0).all(1).any():
+        raise ValueError("quaternions must have a length, but one is 0.")
     config = config or SplatCodecConfig()
     unit = unit_length(gaussians) if unit is None else unit
     _check_positive("unit", unit)
-    if (gaussians.check_finite().quaternions == 0).all(1).any():
-        raise ValueError("quaternions must have a length, but one is 0.")
-    gaussians = gaussians.detach().to("cpu")
-    cells = _quantise("means", gaussians.means.double(), config.position_step * unit)
+    step = config.position_step * unit
+    cells = _quantise("means", gaussians.means.double(), step)
+    span = int(np.ptp(cells, 0).max()) + 1 if len(cells) else 0
+    if span > MAX_SPAN:
+        raise ValueError(
+            f"means must span at most {MAX_SPAN} steps of {step:g} an axis, not {span}; "
+            "a larger position_step spans more."
+        )
     order = morton_order(cells)
     gaussians, cells = gaussians.select(torch.from_numpy(order)), cells[order]
     values = _values(gaussians, config, unit)
@@ -140,7 +153,7 @@ def decode_splats(data: bytes) -> Gaussians:
         quaternions=quaternions.float(),
         opacity_logits=opacities.clamp(LEAST_OPACITY, 1 - LEAST_OPACITY).logit().float(),
         sh=(torch.cat(sh, 1) @ torch.linalg.inv(TO_YCOCG).T).float(),
-    ).check_finite()
+    )
 
 
 def splat_config(data: bytes) -> tuple[SplatCodecConfig, float]:
