@@ -1,5 +1,6 @@
 """Plain 3D Gaussian splats: what every splat method makes, every splat file holds and the rasteriser renders."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -92,7 +93,7 @@ class Gaussians:
             ValueError: when a value is NaN or infinite, naming attribute and Gaussian.
         """
         for name, value in self.tensors().items():
-            finite = torch.isfinite(value).reshape(len(self), -1).all(1)
+            finite = torch.isfinite(value).reshape(len(self), math.prod(value.shape[1:])).all(1)
             if not finite.all():
                 raise ValueError(
                     f"{name} must be finite, but Gaussian {int((~finite).nonzero()[0])} holds {name} "

@@ -45,3 +45,4 @@ def test_a_value_that_is_not_finite_names_its_gaussian():
     with pytest.raises(ValueError, match="means must be finite, but Gaussian 4 "):
         broken.check_finite()
     assert cloud(6).check_finite().sh_degree == 0
+    assert len(cloud(0).check_finite()) == 0
