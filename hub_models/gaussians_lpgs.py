@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .layers.hash_grid import HashGrid
@@ -95,7 +95,11 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         self.color_head = _mlp(told, head_width, 3 * num_coefficients(sh_degree))
 
     def expand(
-        self, parents_only: bool = False, grid_step: float | None = None, generator: torch.Generator | None = None
+        self,
+        parents_only: bool = False,
+        grid_step: float | None = None,
+        generator: torch.Generator | None = None,
+        trees: Int[Tensor, " trees"] | None = None,
     ) -> Gaussians:
         """All splats, parents first, then first children, then second ones; differentiable.
 
@@ -104,11 +108,14 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
             grid_step: adds to each number of the grid the noise of rounding to multiples of this step, so that training
                 learns numbers that survive it; None takes them as they are.
             generator: of that noise.
+            trees: only these, in this order; None for all.
         """
         table = None
         if grid_step is not None:
             table = with_quantization_noise(self.grid.table, grid_step, generator)
         means, log_scales = self.parent_means, self.parent_log_scales
+        if trees is not None:
+            means, log_scales = means[trees], log_scales[trees]
         children = 0 if parents_only else self.config.children_per_parent
         of_parents = self.grid(self.contract(means), table)  # [P, D]
         nodes = [means]
@@ -124,20 +131,20 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         features = self.attribute_features(features)  # [P, 1 + K, D]
         if self.tree_attention is not None:
             features = self.tree_attention(features)
-        return self._attributes(positions, features)
+        return self._attributes(positions, log_scales, features)
 
-    def _attributes(self, positions: Tensor, features: Tensor) -> Gaussians:
+    def _attributes(self, positions: Tensor, parent_log_scales: Tensor, features: Tensor) -> Gaussians:
         told = [features]
         if self.config.mlp_position:
             told.append(self.contract(positions))
         if self.config.mlp_distance:
             distance = (positions - positions[:, :1]).norm(dim=-1, keepdim=True)
-            told.append(distance / self.parent_log_scales.detach().amax(-1).exp()[:, None, None])
+            told.append(distance / parent_log_scales.detach().amax(-1).exp()[:, None, None])
         told = torch.cat(told, -1)
         shape = self.shape_head(told)
         change = shape[..., :3].clamp(-MAX_CHILD_LOG_SCALE, MAX_CHILD_LOG_SCALE)
         own = torch.ones(positions.shape[1], 1, device=positions.device).index_fill_(0, torch.tensor(0), 0)
-        log_scales = self.parent_log_scales[:, None] + own * change  # the parent's own scale is the stored one
+        log_scales = parent_log_scales[:, None] + own * change  # the parent's own scale is the stored one
         upright = torch.tensor([1.0, 0, 0, 0], device=positions.device)
         logit = math.log(START_OPACITY / (1 - START_OPACITY))
         values = (

@@ -1,6 +1,7 @@
 """Multiresolution hash grid (Mueller et al. 2022, arXiv 2201.05989): features of any point of the unit cube."""
 
 import ctypes
+import itertools
 from ctypes import Structure, c_int, c_int64, c_void_p
 from itertools import pairwise
 from pathlib import Path
@@ -66,26 +67,24 @@ class HashGrid(nn.Module):
         self, points: Float[Tensor, "points 3"], table: Float[Tensor, "rows features"]
     ) -> Float[Tensor, "points out_features"]:
         """`forward` in torch operations, which the compiled form is held to."""
+        bits = torch.tensor(list(itertools.product((0, 1), repeat=3)), device=points.device)  # [8, 3]
         results = []
         for resolution, (first, end) in zip(self.resolutions, pairwise(self.firsts), strict=True):
             place = points * resolution
             cell = place.detach().floor().clamp(0, resolution - 1)
-            along = place - cell  # [N, 3]
-            total = torch.zeros((), device=points.device)
-            for corner in range(8):
-                bits = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2], device=points.device)
-                weight = torch.where(bits.bool(), along, 1 - along).prod(-1)  # [N]
-                row = _rows(cell.long() + bits, resolution, end - first)
-                total = total + weight[:, None] * table[first + row]
-            results.append(total)
+            along = (place - cell)[:, None]  # [N, 1, 3]
+            weights = torch.where(bits.bool(), along, 1 - along).prod(-1)  # [N, 8]
+            rows = first + _rows(cell.long()[:, None] + bits, resolution, end - first)
+            corners = table.index_select(0, rows.flatten()).view(*rows.shape, -1)  # [N, 8, F]
+            results.append((weights[..., None] * corners).sum(1))
         return torch.cat(results, -1)
 
 
-def _rows(corner: Tensor, resolution: int, size: int) -> Tensor:
+def _rows(corners: Tensor, resolution: int, size: int) -> Tensor:
     side = resolution + 1
     if side**3 <= size:
-        return corner[:, 0] + side * (corner[:, 1] + side * corner[:, 2])
-    x, y, z = ((corner * torch.tensor(PRIMES, device=corner.device)) & MASK).unbind(-1)
+        return corners[..., 0] + side * (corners[..., 1] + side * corners[..., 2])
+    x, y, z = ((corners * torch.tensor(PRIMES, device=corners.device)) & MASK).unbind(-1)
     return (x ^ y ^ z) & (size - 1)
 
 

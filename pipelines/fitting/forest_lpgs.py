@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from ...hub_models.container_lpgs import LPGSSteps, round_parents
 from ...hub_models.gaussians_lpgs import LPGSGaussians
 from ...hub_models.layers.parameter_rows import GrowingModule, take_rows
 from ...hub_models.layers.quantization_noise import bits_of_rounded
-from ...hub_models.rendering.gaussians import Gaussians
 from .gaussian_fitting import Densification, centre_gradient, side_by_side
 from .splat_views import SplatViews, StepView
 
@@ -28,15 +27,17 @@ class ForestRule:
         trees: when parents are densified, children promoted and trees deleted; None keeps the parents of the start.
             A child whose gradient is above `grow_gradient` becomes a parent where and as large as it is; its old place
             goes on as a child. A tree goes when its parent is too transparent or too large.
-        noise_from: step from which the grid gets the noise of rounding to `grid_step`.
-        grid_step: what the grid's numbers are rounded to in the file.
-        rate_weight: price of a bit of the grid, in loss, times a million.
+        file: what numbers are rounded to in the file.
+        noise_from: step from which the grid gets the noise of rounding.
+        round_from: step from which parents stand still where the file can say.
+        rate_weight: price of a megabit of the grid, in loss.
     """
 
+    file: LPGSSteps
     warmup: int = 7500
     trees: Densification | None = Densification(reset_every=10**9)
     noise_from: int = 15_000
-    grid_step: float = 0.05
+    round_from: int = 20_000
     rate_weight: float = 0.0
 
 
@@ -83,7 +84,9 @@ class ForestFit:
     def loss(self, part: str, batch: StepView, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rule, scene = self.rule, self.forest.scene
         self.parents_only = batch.step < rule.warmup
-        step = rule.grid_step if batch.step >= rule.noise_from else None
+        step = rule.file.grid_step if batch.step >= rule.noise_from else None
+        for parameter in (scene.parent_means, scene.parent_log_scales):
+            parameter.requires_grad_(batch.step < rule.round_from)
         gaussians = scene.expand(self.parents_only, step, generator)
         self.offsets = gaussians.means.new_zeros(1, len(gaussians), 2).requires_grad_()
         drawn = self.views.draw(gaussians, batch.view, self.offsets)
@@ -97,8 +100,10 @@ class ForestFit:
 
     @torch.no_grad()
     def after_step(self, part: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Counts gradients of all nodes, and lets trees come and go."""
+        """Counts gradients of all nodes, lets trees come and go, and brings parents to rest."""
         trees, forest = self.rule.trees, self.forest
+        if step + 1 == self.rule.round_from:
+            round_parents(forest.scene, self.rule.file)
         if trees is None or step >= trees.stop:
             return
         gradient = centre_gradient(self.offsets.grad, self.views.size).view(-1, forest.scene.num_parents).T
@@ -138,12 +143,3 @@ class ForestFit:
     @torch.no_grad()
     def preview(self, modules: dict[str, nn.Module]) -> Image.Image:
         return side_by_side(self.views, self.forest.scene.expand(self.parents_only))
-
-
-def blending_weights(gaussians: Gaussians, views: SplatViews) -> Float[Tensor, " gaussians"]:
-    """How much each splat adds to all pixels of all views: the sum of its weights, the importance that pruning keeps."""
-    grey = gaussians.with_sh_degree(0).sh.zero_().requires_grad_()
-    plain = Gaussians(**{**gaussians.detach().tensors(), "sh": grey})
-    for view in range(len(views)):
-        views.draw(plain, view).rgb[:, 0].sum().backward()
-    return grey.grad[:, 0, 0] / 0.28209479177387814
