@@ -23,6 +23,16 @@ SMALLEST_SIDE = 1e-6
 HELD_OUT_EVERY = 8
 QUARTER_TURNS = 4
 """EXIF orientations above it turn a picture by 90 or 270 degrees."""
+AS_STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF orientation -> what turns an upright picture back to the pixels that are stored."""
 LARGEST_STRETCH = 1.05
 """Pictures whose proportions differ by more are of different shapes, and are not resampled to one size."""
 
@@ -81,7 +91,7 @@ class Photograph:
             FileNotFoundError: the file is missing.
             ValueError: it is no picture, or its proportions are not those of its camera.
         """
-        picture, (width, height) = self._open()
+        picture, (width, height), _ = self._open()
         picture.close()
         scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
@@ -103,10 +113,11 @@ class Photograph:
             FileNotFoundError: the file of the picture or its mask is missing.
             ValueError: one of them cannot be read.
         """
-        with self._open()[0] as opened:
+        opened, _, turn = self._open()
+        with opened:
             picture, alpha = rgb_and_alpha(opened, str(self.path), background)
-        pixels = _resampled(picture, size).permute(2, 0, 1)
-        layers = [] if alpha is None else [_resampled(alpha, size)]
+        pixels = _resampled(picture, size, turn).permute(2, 0, 1)
+        layers = [] if alpha is None else [_resampled(alpha, size, turn)]
         if self.mask_path is not None:
             layers.append(self._mask(size))
         if self.lens.distortion == PINHOLE:
@@ -121,24 +132,25 @@ class Photograph:
             values = np.asarray(rgb_and_alpha(opened, str(self.mask_path))[0]).max(-1)
         return _resampled(Image.fromarray(np.where(values > 0, np.uint8(255), np.uint8(0))), size)
 
-    def _open(self) -> tuple[Image.Image, tuple[int, int]]:
-        """The file, and its (width, height) as it is oriented for the camera.
+    def _open(self) -> tuple[Image.Image, tuple[int, int], Image.Transpose | None]:
+        """The file, its (width, height) as its camera saw it, and how to turn it to that once it is upright.
 
         Cameras are mostly found from pixels as they are stored (COLMAP overrules EXIF on purpose), so a note to turn
         the picture counts only where the camera's size says so.
         """
         picture = open_picture("picture", self.path)
-        turns = _orientation(picture, self.path) > QUARTER_TURNS
+        orientation = _orientation(picture, self.path)
+        told_upright = orientation <= QUARTER_TURNS or picture.format == "TIFF"  # PIL has turned a TIFF's size already
+        upright = picture.size if told_upright else picture.size[::-1]
+        stored = upright[::-1] if orientation > QUARTER_TURNS else upright
         camera = self.lens.width, self.lens.height
-        if _alike(picture.size, camera):
-            picture.getexif()[ExifTags.Base.Orientation] = 1
-            return picture, picture.size
-        if turns and _alike(picture.size[::-1], camera):
-            return picture, picture.size[::-1]
+        if _alike(stored, camera):
+            return picture, stored, AS_STORED.get(orientation)
+        if _alike(upright, camera):
+            return picture, upright, None
         picture.close()
-        width, height = picture.size
         raise ValueError(
-            f"{self.path} has {width} x {height} pixels (width x height), but its camera took pictures of "
+            f"{self.path} has {stored[0]} x {stored[1]} pixels (width x height), but its camera took pictures of "
             f"{camera[0]:g} x {camera[1]:g}: give the pictures that the cameras were made from, or these scaled with "
             "their proportions kept."
         )
@@ -210,7 +222,11 @@ def _orientation(picture: Image.Image, path: Path) -> int:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
 
 
-def _resampled(picture: Image.Image, size: tuple[int, int]) -> Float[Tensor, "height width *channels"]:
+def _resampled(
+    picture: Image.Image, size: tuple[int, int], turn: Image.Transpose | None = None
+) -> Float[Tensor, "height width *channels"]:
+    if turn is not None:
+        picture = picture.transpose(turn)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BILINEAR)  # with antialiasing
     return torch.from_numpy(np.array(picture)).float() / 255

@@ -82,22 +82,34 @@ def test_nearly_equal_pictures_take_the_most_common_size(tmp_path, noise):
         posed_photographs([photograph(wide, 60, 30), *map(photograph, paths)])
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-def test_pixels_stay_as_the_cameras_were_found_from_them(tmp_path, noise, orientation):
+def turned(folder, values, suffix, orientation, **options):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    path = save(tmp_path / "a.png", noise, exif=exif)
+    return save(folder / f"a.{suffix}", values, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_pixels_stay_as_the_cameras_were_found_from_them(tmp_path, noise, suffix, orientation):
+    path = turned(tmp_path, noise, suffix, orientation, **{"lossless": True} if suffix == "webp" else {})
     posed = posed_photographs([photograph(path)])
     np.testing.assert_array_equal((posed.images[0] * 255).round().byte().permute(1, 2, 0), noise)
 
 
-def test_a_camera_of_the_upright_picture_has_it_turned(tmp_path, noise):
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6  # the top of the scene lies at the right
-    path = save(tmp_path / "a.png", noise, exif=exif)
+@pytest.mark.parametrize("orientation, quarters", [(6, -1), (8, 1)])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_camera_of_the_upright_picture_has_it_turned(tmp_path, noise, suffix, orientation, quarters):
+    path = turned(tmp_path, noise, suffix, orientation)
     posed = posed_photographs([photograph(path, 30, 40)], max_side=40)
-    np.testing.assert_array_equal((posed.images[0] * 255).round().byte().permute(1, 2, 0), np.rot90(noise, -1))
+    np.testing.assert_array_equal((posed.images[0] * 255).round().byte().permute(1, 2, 0), np.rot90(noise, quarters))
     assert posed_photographs([photograph(path, 30, 40)], max_side=20).images.shape == (1, 3, 20, 15)
+
+
+def test_masks_are_turned_with_their_pictures(tmp_path, noise):
+    alpha = np.where(np.arange(40) < 20, 255, 0).astype(np.uint8)[None].repeat(30, 0)
+    path = turned(tmp_path, np.dstack((noise, alpha)), "png", 6)
+    np.testing.assert_array_equal(posed_photographs([photograph(path)]).masks[0], alpha > 0)
+    np.testing.assert_array_equal(posed_photographs([photograph(path, 30, 40)]).masks[0], np.rot90(alpha > 0, -1))
 
 
 def test_pictures_of_16_bits_are_scaled(tmp_path):
