@@ -190,9 +190,11 @@ def _viewmat(where: str, frame: Mapping[str, Any]) -> Float[Tensor, "4 4"]:
     if matrix.shape not in ((3, 4), (4, 4)) or not (np.abs(matrix) < LARGEST_NUMBER).all():
         raise ValueError(f"{where}: transform_matrix must be 4 x 4 finite numbers.")
     rotation, centre = matrix[:3, :3], matrix[:3, 3]
-    rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < ROTATION_TOLERANCE and np.linalg.det(rotation) > 0
-    if not rigid:
-        raise ValueError(f"{where}: transform_matrix must be a rotation (determinant +1) and a translation.")
+    orthogonal = np.abs(rotation @ rotation.T - np.eye(3)).max() < ROTATION_TOLERANCE
+    if not orthogonal or np.linalg.det(rotation) < 0 or (matrix[3:] != [0, 0, 0, 1]).any():
+        raise ValueError(
+            f"{where}: transform_matrix must be a rotation (determinant +1) and a translation, with last row 0 0 0 1."
+        )
     viewmat = np.eye(4)
     viewmat[:3, :3] = (rotation * OPENGL_AXES).T
     viewmat[:3, 3] = -viewmat[:3, :3] @ centre

@@ -1,7 +1,9 @@
 """Captures as transforms.json: cameras there and back, and the dialects of those who write such files."""
 
+import errno
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -153,6 +155,10 @@ def test_other_lenses_are_refused_by_name(tmp_path, more, name):
         ({"fl_x": 5, "frames": [frame(matrix=[[1, 0], [0]])]}, r"frames\[0\]: transform_matrix must be 4 x 4 finite"),
         ({"fl_x": 5, "frames": [frame(matrix=np.diag([1, 1, -1, 1.0]).tolist())]}, "must be a rotation"),
         ({"fl_x": 5, "frames": [frame(matrix=np.diag([2, 2, 2, 1.0]).tolist())]}, "must be a rotation"),
+        (
+            {"fl_x": 5, "frames": [frame(matrix=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [5, 6, 7, 1]])]},
+            "last row 0 0 0 1",
+        ),
         ({"fl_x": 5, "ply_file_path": 3, "frames": [frame()]}, "ply_file_path must be the path of a file"),
         ({"fl_x": 5, "train_filenames": 3, "frames": [frame()]}, "train_filenames must be a list"),
     ],
@@ -204,3 +210,13 @@ def test_writing_keeps_what_is_there(tmp_path, posed):
     with pytest.raises(ValueError, match=r"Ks\[0\] must have no skew"):
         write_transforms(tmp_path / "other", skewed)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, posed, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="cannot write .*scene: No space left on device"):
+        write_transforms(tmp_path / "scene", posed)
+    assert not list(tmp_path.iterdir())
