@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from pocket_diffusers.pipelines import METHODS
 
-gradio = pytest.importorskip("gradio", reason="Spaces need pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 SPACES = Path(__file__).resolve().parents[2] / "spaces"
 SCENE, DIGIT = "scene.png", "digit.png"

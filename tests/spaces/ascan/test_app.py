@@ -9,7 +9,7 @@ from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.outputs import Detections
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 
-gradio = pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pocket_diffusers.pipelines.loading import load_pipeline
 
-gradio = pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 
 @pytest.fixture(scope="module")
