@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import _CHECKPOINTS, __version__, unknown_name
+from . import _CHECKPOINTS, __version__, missing_package, unknown_name
 from .pipelines import METHODS
 from .pipelines.library_chatter import silence_imports
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _complain(str(error))
         if not isinstance(error, ModuleNotFoundError) or error.name.startswith("pocket_diffusers"):
             raise
-        return _complain(f"the package {error.name!r} is missing: {_how_to_install(error.name)}")
+        return _complain(_what_is_missing(error.name))
 
 
 @app.callback(invoke_without_command=True)
@@ -462,7 +462,7 @@ def _megabytes(folder: Path) -> str:
     return f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB"
 
 
-def _how_to_install(module: str) -> str:
+def _what_is_missing(module: str) -> str:
     """Names the extra of this package that brings `module`."""
     from importlib.metadata import requires
 
@@ -471,8 +471,8 @@ def _how_to_install(module: str) -> str:
         package, _, marker = requirement.partition(";")
         if package.strip().lower().startswith(wanted.lower()) and "extra ==" in marker:
             extra = marker.rsplit("extra ==", 1)[1].strip(" '\"")
-            return f"install it with `pip install 'pocket-diffusers[{extra}]'`."
-    return f"install it with `pip install {wanted}`."
+            return str(missing_package("this command", wanted, extra))
+    return f"the package {module!r} is missing, and no extra of pocket-diffusers brings it."
 
 
 def _say(text: str) -> None:

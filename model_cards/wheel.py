@@ -11,12 +11,11 @@ import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
-from .. import __version__
+from .. import WHEEL
 from ..pipelines.files import whole_file
 from .plain_files import copy_plain
 
 NAME = "pocket-diffusers"
-WHEEL = f"{NAME.replace('-', '_')}-{__version__}-py3-none-any.whl"
 HUB = "https://huggingface.co"
 """Address of the Hub in published files, whatever mirror HF_ENDPOINT names for this machine alone."""
 PACKAGE = __package__.split(".")[0]

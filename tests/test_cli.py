@@ -221,8 +221,15 @@ def test_output_that_is_a_file(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ModuleNotFoundError("No module named 'trimesh'", name="trimesh"), "pip install 'pocket-diffusers[train]'"),
-        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "pip install 'pocket-diffusers[eval]'"),
+        (
+            ModuleNotFoundError("No module named 'trimesh'", name="trimesh"),
+            "needs trimesh, which comes with the extra 'train'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'sklearn'", name="sklearn"),
+            "needs scikit-learn, which comes with the extra 'eval'",
+        ),
+        (ModuleNotFoundError("No module named 'trimmesh'", name="trimmesh"), "'trimmesh' is missing, and no extra of"),
         (ImportError("this needs the train extra"), "this needs the train extra"),
         (FloatingPointError("loss is nan in step 3"), "loss is nan in step 3"),
     ],

@@ -9,7 +9,7 @@ from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.outputs import Detections
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 
-gradio = pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +170,11 @@ def draw_line(page, board, *corners: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
-def test_a_person_finds_objects(address, open_page, tmp_path, width, dark):
-    page = open_page(address, width=width, dark=dark)
+def test_a_person_finds_objects(address, open_page):
+    page = open_page(address)
     page.locator(".pocket-examples .thumbnail-item").nth(1).click()
     page.get_by_text("objects in").or_(page.get_by_text("object in")).first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     page.wait_for_timeout(1000)
-    assert page.screenshot(path=tmp_path / "detect.png", full_page=True)
     page.get_by_role("button", name="Find objects").click()  # the example now lies on the board
     page.get_by_text("256 × 256 pixels").first.wait_for()
 
