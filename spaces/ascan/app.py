@@ -44,7 +44,7 @@ def build(model: str | None = None) -> gr.Blocks:
     silence_libraries()
     loaded = [load_pipeline("ascan", name) for name in (*WEIGHTS, *([model] if model else []))]
     of_kind = {type(pipeline): pipeline for pipeline in loaded}
-    with look.page("AsCAN", TAGLINE, NOTE) as demo, gr.Tabs():
+    with look.page("AsCAN", TAGLINE, NOTE, model) as demo, gr.Tabs():
         with gr.Tab("Detect"), look.desk():
             detect_desk(of_kind[AsCANDetectionPipeline])
         with gr.Tab("Digits"), look.desk():
