@@ -128,9 +128,10 @@ def page(title: str, tagline: str, note: str = REIMPLEMENTATION, model: str | No
         title: the method's name.
         tagline: what it does, in one sentence.
         note: what a visitor must know of the package's own weights; Markdown.
-        model: other weights that run here, of which that is not said.
+        model: other weights that run here, of which that is not said; of a folder its name alone is shown.
     """
-    note = note if model is None else OWN_WEIGHTS.format(model=model)
+    if model is not None:
+        note = OWN_WEIGHTS.format(model=Path(model).resolve().name if os.path.isdir(model) else model)
     _keep_uploads_private()
     words = f"<div><h1>{escape(title)}</h1><p>{escape(tagline)}</p></div>"
     with gr.Blocks(title=f"{title} · Pocket Diffusers", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:

@@ -88,6 +88,18 @@ def test_ones_own_weights_of_every_task_and_their_space_are_put_together(own_pus
         assert path.suffix == ".whl" or b"PocketWorld" not in content, path
 
 
+@pytest.mark.parametrize("name", TASKS, ids="-".join)
+def test_the_page_of_ones_own_weights_opens_and_claims_nothing_of_ours(own_pushed, name):
+    pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
+    from pocket_diffusers.spaces.look import space_app
+
+    folder = own_pushed[name][0].folder
+    demo = space_app(name[0]).build(str(folder))
+    texts = [str(block.value) for block in demo.blocks.values() if getattr(block, "value", None)]
+    assert any(f"Runs `{folder.name}`, weights that their owner made" in text for text in texts)
+    assert not [text for text in texts if "PocketWorld" in text or str(folder) in text]
+
+
 @pytest.mark.parametrize("slug", METHODS)
 def test_every_weights_of_a_method_and_its_space_are_put_together(pushed, slug):
     models = [part for part in pushed[slug] if part.kind == "model"]
