@@ -84,6 +84,7 @@ def own_card(
     """The card to publish: the README.md that somebody wrote in the folder, else a rendered one.
 
     A README that is kept stays as it is but for front matter: what it lacks there is added, and `license` is put in.
+    A card that this package rendered is rendered anew, under the licence that it says where these weights are its own.
 
     Args:
         own, repository, license, private: as `render_own_card` takes them.
@@ -95,32 +96,38 @@ def own_card(
     """
     path = own.folder / CARD
     refuse_links(path)
-    if not path.is_file() or not is_written_by_hand(own, read_text(path)):
+    text = read_text(path) if path.is_file() else None
+    chosen = None if text is None else _license_in(text)
+    if text is not None and text in _rendered_before(own, text, chosen):
+        return render_own_card(own, repository, license or chosen, private)
+    if text is None or text in _not_of_these(own, text):
         return render_own_card(own, repository, license, private)
     say(f"keeping {path} as the card")
-    text = read_text(path)
     front, body = split_card(text, str(path)) if text.startswith("---\n") else ({}, "\n" + text)
     whole = _front(own, license) | front | ({"license": license} if license else {})
     return text if whole == front else join_card(whole, body)
 
 
-def is_written_by_hand(own: OwnWeights, readme: str) -> bool:
-    """Whether somebody wrote a README, so that it is neither a stub nor a card that this package rendered.
+def _rendered_before(own: OwnWeights, readme: str, license: str | None) -> list[str]:
+    """What `pocket card` and `pocket push` wrote for these weights, under the title and the licence of a README."""
+    return [render_own_card(own, _title(readme), license, private) for private in (False, True)]
 
-    A card of the package's own weights tells of those, even where it was copied with them.
-    """
-    title = re.search(r"^# (.+)$", readme, re.MULTILINE)
-    if title is None:
-        return True
-    said = re.search(r"^license: (\S+)$", readme, re.MULTILINE)
-    license = said[1] if said and said[1] in OWN_LICENSES else None
-    made = [
-        readme_stub(own.pipeline, title[1]),
-        *(render_own_card(own, title[1], license, private) for private in (False, True)),
-    ]
-    for name in cards_of(own.slug):
-        made += [render_card(name, title[1]), read_text(PACKAGE_SOURCES.checkpoints / name / CARD)]
-    return readme not in made
+
+def _not_of_these(own: OwnWeights, readme: str) -> list[str]:
+    """What nobody wrote for these weights: the stub, and cards of the package's own, which may have been copied."""
+    cards = [PACKAGE_SOURCES.checkpoints / name / CARD for name in cards_of(own.slug)]
+    stub = readme_stub(own.pipeline, _title(readme))
+    return [stub, *map(read_text, cards), *(render_card(name, _title(readme)) for name in cards_of(own.slug))]
+
+
+def _title(readme: str) -> str:
+    found = re.search(r"^# (.+)$", readme, re.MULTILINE)
+    return found[1] if found else "untitled"
+
+
+def _license_in(readme: str) -> str | None:
+    found = re.search(r"^license: (\S+)$", readme, re.MULTILINE)
+    return found[1] if found and found[1] in OWN_LICENSES else None
 
 
 def write_own_card(own: OwnWeights, output: Path, license: str | None = None) -> None:

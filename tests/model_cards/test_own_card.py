@@ -75,7 +75,10 @@ def test_a_stub_and_a_card_of_an_earlier_push_are_rendered_anew(painter):
     assert kept(painter) == (rendered(painter, REPO), [])
     for private in (False, True):
         (painter / "README.md").write_text(rendered(painter, "me/other", "mit", private))
-        assert kept(painter, license="mit") == (rendered(painter, REPO, "mit"), [])
+        assert kept(painter) == (rendered(painter, REPO, "mit"), [])
+        assert kept(painter, license="gemma") == (rendered(painter, REPO, "gemma"), [])
+    (painter / "README.md").write_text(rendered(painter, "me/other", "mit") + "\nA line of his own.\n")
+    assert len(kept(painter)[1]) == 1
 
 
 def test_a_readme_of_his_own_is_the_card(reader):
