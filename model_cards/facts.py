@@ -14,13 +14,15 @@ from ..pipelines.loading import stored_task
 from .configs import model_configs, recipe_configs, weight_configs
 from .result_table import result_table, verdict
 from .template import CardTemplate, Sources, slug_of
-from .wheel import wheel_address
+from .wheel import install_words
 
 Facts = dict[str, Any]
 """Nested facts by name; result rows stand at the top level under their ids."""
 
 
-def gather_facts(template: CardTemplate, name: str, weights: Path, repository: str, sources: Sources) -> Facts:
+def gather_facts(
+    template: CardTemplate, name: str, weights: Path, repository: str, sources: Sources, private: bool = False
+) -> Facts:
     """Everything that the placeholders of a card can name.
 
     - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high` and `verdict` besides its own fields;
@@ -34,7 +36,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
     - `training.table`, `training.commands`: from `training/<name>.json`
     - `embedded.<component>.source`: the frozen encoder that the weights contain
     - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`,
-      `package.wheel`: what to tell pip
+      `package.install`: how to install it, as comments of code
 
     Args:
         template: the card's template.
@@ -42,6 +44,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         weights: their folder.
         repository: what a reader loads: a Hub id, or a name.
         sources: where results and training records are.
+        private: whether a reader must log in to the Hub.
 
     Raises:
         FileNotFoundError: when a file is missing.
@@ -60,7 +63,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         "config": weight_configs(weights),
         "model": model_configs(slug),
         "recipe": recipe_configs(slug),
-        "package": {"version": __version__, "wheel": wheel_address(repository)},
+        "package": {"version": __version__, "install": install_words(repository, private)},
         "samples": dict(template.method.samples or {}),
         "paper": {"arxiv": template.method.paper},
     }

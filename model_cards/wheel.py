@@ -42,6 +42,22 @@ def wheel_address(repository: str) -> str:
     return f"{HUB}/{repository}/resolve/main/{WHEEL}" if "/" in repository else WHEEL
 
 
+def install_words(repository: str, private: bool = False) -> str:
+    """How a reader of a card installs this package, as comments of code: from the wheel in the same repository.
+
+    Args:
+        repository: as `wheel_address` takes it.
+        private: whether the Hub wants a login, which pip does not send, before it hands out the wheel.
+    """
+    if not private:
+        return f"# pip install {wheel_address(repository)}"
+    return (
+        "# this repository is private and pip does not log in: fetch the wheel after `hf auth login`, then install it\n"
+        f"# hf download {repository} {WHEEL} --local-dir .\n"
+        f"# pip install ./{WHEEL}"
+    )
+
+
 def build_wheel(folder: Path) -> Path:
     """Puts the wheel of this package into a folder.
 

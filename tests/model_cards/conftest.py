@@ -1,12 +1,15 @@
 """A little world to make cards from: one method, two result rows, and weights of a few numbers."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_ascan
+import tiny_snapgen
 from safetensors.numpy import save_file
 
 from pocket_diffusers.model_cards.facts import weights_digest
@@ -144,3 +147,24 @@ def world(tmp_path: Path) -> World:
 def row() -> Callable[..., dict[str, Any]]:
     """Makes a result row with some fields changed."""
     return lambda **changes: ROW | changes
+
+
+@pytest.fixture(scope="session")
+def saved_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `save_pretrained` leaves of two tiny pipelines: `reader` is a classifier, `painter` draws texts."""
+    root = tmp_path_factory.mktemp("saved")
+    tiny_ascan.PIPELINES["image-classification"].make().save_pretrained(root / "reader")
+    tiny_snapgen.make_pipeline("l").save_pretrained(root / "painter")
+    return root
+
+
+@pytest.fixture
+def reader(saved_pipelines: Path, tmp_path: Path) -> Path:
+    """A classifier's folder that a test may change."""
+    return shutil.copytree(saved_pipelines / "reader", tmp_path / "my-reader")
+
+
+@pytest.fixture
+def painter(saved_pipelines: Path, tmp_path: Path) -> Path:
+    """A text-to-image folder, tokenizer and all, that a test may change."""
+    return shutil.copytree(saved_pipelines / "painter", tmp_path / "my-painter")

@@ -1,7 +1,10 @@
 """The Space of AsCAN as programs and people use it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tiny_ascan
 import torch
 from PIL import Image, ImageDraw
 
@@ -103,6 +106,33 @@ def test_pictures_are_those_of_the_pipeline(client):
     assert timing.startswith("**2 pictures** in **") and "blue torus · 3 steps · guidance 5" in timing
     kept = Image.open(files[1]).text
     assert kept == {"class": "blue torus", "steps": "3", "guidance": "5", "seed": "8"}
+
+
+def test_a_generator_of_other_classes_is_asked_for_one(tmp_path):
+    from gradio_client import Client
+
+    from pocket_diffusers.spaces.look import serve, space_app
+
+    tiny_ascan.make_generator().save_pretrained(tmp_path / "mine")
+    demo = space_app("ascan").build(str(tmp_path / "mine"))
+    try:
+        client = Client(serve(demo, wait=False), verbose=False, analytics_enabled=False)
+        gallery, timing, _, seed = client.predict(
+            "blue cone", steps=2, num_images=2, seed=3, new_seed=False, api_name="/generate"
+        )
+    finally:
+        demo.close()
+    assert [entry["caption"] for entry in gallery] == ["seed 3", "seed 4"] and seed == 3
+    assert "blue cone · 2 steps" in timing
+
+
+def test_a_generator_without_classes_is_refused():
+    from pocket_diffusers.spaces.ascan.app import color_shape_names, generate_desk
+
+    with pytest.raises(ValueError, match="this page draws classes, but the model has none"):
+        generate_desk(SimpleNamespace(labels={}))
+    assert color_shape_names(["red cube", "blue cube"]) == (["red", "blue"], ["cube"])
+    assert color_shape_names(["red cube", "blue cone"]) is None and color_shape_names(["tench"]) is None
 
 
 @pytest.fixture(scope="module")
