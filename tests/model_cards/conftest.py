@@ -12,8 +12,8 @@ import tiny_ascan
 import tiny_snapgen
 from safetensors.numpy import save_file
 
-from pocket_diffusers.model_cards.facts import weights_digest
 from pocket_diffusers.model_cards.template import Sources
+from pocket_diffusers.pipelines.weights import weights_digest
 
 TEMPLATE = """---
 license: apache-2.0
@@ -81,14 +81,21 @@ PAPER_ROW = ROW | {
     "n": None,
     "hardware": None,
 }
-PART = {
-    "part": "unet",
-    "what": "rectified flow",
-    "data": "PocketWorld",
-    "commands": ["pocket train snapgen --stage base"],
+RUN = {
+    "method": "snapgen",
+    "stage": "base",
+    "preset": "nano",
+    "command": "pocket train snapgen --stage base",
     "seed": 3,
+    "data": "PocketWorld",
+    "settings": {"steps": 1200, "batch_size": 64},
+    "seconds": 120,
     "hardware": "one core",
-    "time": "2 minutes",
+    "date": "2025-01-30T12:00:00+00:00",
+    "versions": {"torch": "2.6.0"},
+    "digest_in": {},
+    "parts": {},
+    "note": None,
 }
 
 
@@ -121,8 +128,8 @@ class World:
         self.template.write_text(text.replace(old, new))
 
     def describe_training(self, **changes: Any) -> None:
-        record = {"weights_sha256": weights_digest(self.weights), "parts": [PART | changes]}
-        (self.sources.cards / "training" / "snapgen-nano.json").write_text(json.dumps(record))
+        runs = [RUN | {"digest_out": weights_digest(self.weights)} | changes]
+        (self.sources.cards / "training" / "snapgen-nano.json").write_text(json.dumps(runs))
 
     def put_samples(self, **changes: Any) -> None:
         """Files as if the weights had drawn them."""

@@ -11,7 +11,7 @@ def test_card_says_what_was_measured(world):
     text = render_card("snapgen-nano", "me/snapgen", sources=world.sources)
     assert "# me/snapgen" in text and "81% of objects" in text and "(0.75 to 0.875), missed" in text
     assert "has 1,024\nparameters" in text
-    assert "| unet | rectified flow | PocketWorld | 3 | one core | 2 minutes |" in text
+    assert "| 1 | base | 1,200 steps of 64 | PocketWorld | 3 | one core | 2 min |" in text
     assert "pocket:" not in text and "{{" not in text
 
 

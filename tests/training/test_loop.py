@@ -135,7 +135,7 @@ def test_two_processes_learn_what_one_learns_from_the_batch_of_both(two_processe
 def test_of_two_processes_of_a_stage_one_writes(two_processes):
     folder = two_processes / "regression"
     assert (folder / "writers").read_text() == "0\n"
-    assert json.loads((folder / "training.json").read_text())["stage"] == "regression"
+    assert json.loads((folder / "training.json").read_text())[-1]["stage"] == "regression"
     (state,) = folder.glob("checkpoints/*/state.json")
     assert json.loads(state.read_text())["decisive"]["world"] == 2
 
