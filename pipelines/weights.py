@@ -1,6 +1,7 @@
 """The weights of a folder: the files that hold them, and one sha256 over all."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from .files import sha256
@@ -18,14 +19,18 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path, files: Iterable[Path] | None = None) -> str:
     """One sha256 of all weights of a repository or of one model, whatever its other files say.
+
+    Args:
+        folder: what names of files are relative to.
+        files: the weights that count; all of the folder if left out.
 
     Raises:
         FileNotFoundError: when there are none.
     """
     total = hashlib.sha256()
-    for path in weight_files(folder):
+    for path in weight_files(folder) if files is None else sorted(files):
         total.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
     return total.hexdigest()
 

@@ -21,7 +21,9 @@ from pocket_diffusers.model_cards.own_weights import read_own_weights
 from pocket_diffusers.model_cards.publishing import Part, assemble_model, assemble_space, check_repo, publish, push
 from pocket_diffusers.model_cards.render import render_card
 from pocket_diffusers.model_cards.wheel import WHEEL
+from pocket_diffusers.pipelines.weights import weights_digest
 from pocket_diffusers.spaces import build_static as build
+from pocket_diffusers.training.training_chain import KEYS
 
 REPO = "me/snapgen"
 
@@ -378,8 +380,11 @@ def test_only_what_belongs_to_the_pipeline_leaves_the_machine(reader):
 
 
 def test_ones_own_record_is_published_without_places_and_ours_never(reader):
-    record = {"command": "pocket train ascan --set source=/home/me/cats", "stage": "digits", "settings": {"steps": 7}}
-    (reader / "training.json").write_text(json.dumps(record))
+    record = dict.fromkeys(KEYS) | {
+        "command": "pocket train ascan --set source=/home/me/cats", "stage": "digits", "settings": {"steps": 7},
+        "digest_out": weights_digest(reader),
+    }  # fmt: skip
+    (reader / "training.json").write_text(json.dumps([record]))
     found, _ = put_together(reader)
     assert json.loads(found["training.json"]) == [record | {"command": "pocket train ascan --set source=cats"}]
     assert b"| 1 | digits |" in found["README.md"] and b"source=cats" in found["README.md"]
