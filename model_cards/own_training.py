@@ -42,7 +42,7 @@ def read_own_training(own: OwnWeights) -> list[TrainingRun]:
 
 
 def training_text(runs: Sequence[TrainingRun]) -> str:
-    """A Markdown table of the runs, whether they can be done again, and their commands; a sentence if there are none."""
+    """A Markdown table of runs, whether they can be done again, and their commands; a sentence if there are none."""
     if not runs:
         return NO_RECORD
     commands = "\n".join(run["command"] for run in runs if run["command"])
