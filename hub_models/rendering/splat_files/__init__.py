@@ -14,7 +14,8 @@ from .ply_header import read_header
 from .source import opened
 
 READ = (".ply", ".compressed.ply", ".spz", ".splat", ".sog", sog.META, streamed_sog.META)
-WRITERS = {".ply": ply.write}
+SOG_META = sog.META
+WRITERS = {".ply": ply.write, ".spz": spz.write, ".sog": sog.write, sog.META: sog.write}
 
 
 def read_splats(path: str | os.PathLike, level: int = 0) -> Gaussians:
@@ -71,13 +72,20 @@ def write_splats(gaussians: Gaussians, path: str | os.PathLike, suffix: str | No
         OSError: it cannot be written.
         ValueError: the format is not written, there is no Gaussian, or one holds what is not finite.
     """
-    path = Path(path)
+    suffix = suffix or suffix_of(path)
+    check_writable(path, suffix)
+    WRITERS[suffix](gaussians, path, **options)
+
+
+def check_writable(path: str | os.PathLike, suffix: str | None = None) -> None:
+    """Refuses a name whose format is not written.
+
+    Raises:
+        ValueError: naming the formats that are.
+    """
     suffix = suffix or suffix_of(path)
     if suffix not in WRITERS:
-        raise ValueError(
-            f"{path} must be a file of a format that is written, {', '.join(WRITERS)}: {_kind(path)} is not."
-        )
-    WRITERS[suffix](gaussians, path, **options)
+        raise ValueError(f"{path} must be a file that is written, {', '.join(WRITERS)}: {_kind(suffix)} is not.")
 
 
 def suffix_of(path: str | os.PathLike) -> str:

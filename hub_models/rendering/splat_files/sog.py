@@ -4,21 +4,24 @@ A file `.sog` is a zip archive of the same files as a folder. Version 2 has code
 Values are those of a PLY. Layout as splat-transform writes it.
 """
 
+import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..gaussians import Gaussians
 from ..spherical_harmonics import num_coefficients
-from . import lossless_webp
-from .arrays import blocks, from_arrays
-from .opacity_bytes import LOGITS
-from .smallest_three import add_largest
+from . import codebook, lossless_webp, morton
+from .arrays import blocks, from_arrays, to_arrays
+from .opacity_bytes import LOGITS, to_bytes
+from .smallest_three import add_largest, drop_largest
 from .sog_meta import Meta
 from .source import Source, check_expansion, opened
 
@@ -224,3 +227,133 @@ def _tables(part: Meta, version: int, channels: int) -> np.ndarray:
 
 def _looked_up(tables: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     return np.stack([table[pixels[:, channel]] for channel, table in enumerate(tables)], 1)
+
+
+def write(gaussians: Gaussians, path: str | os.PathLike, iterations: int = 10, seed: int = 0) -> None:
+    """Writes a SOG scene of version 2, in Morton order.
+
+    Scales, colours and spherical harmonics get codebooks by k-means, and the spherical harmonics of a Gaussian become
+    one of at most 65,536 vectors; positions, rotations and opacities are rounded to 16 or 8 bits.
+
+    Args:
+        gaussians: at least one.
+        path: of a `.sog` file, or of a meta.json, beside which the pictures go; written in place.
+        iterations: of k-means.
+        seed: of its first centres.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: there are none or too many Gaussians, or one holds what is not finite.
+    """
+    path = Path(path)
+    files = _pack(gaussians, iterations, torch.Generator().manual_seed(seed))
+    if path.name == META:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (path.parent / name).write_bytes(data)
+        return
+    with zipfile.ZipFile(path, "w") as archive:  # not compressed again, and of no date: the same scene is the same file
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+
+
+def _pack(gaussians: Gaussians, iterations: int, generator: torch.Generator) -> dict[str, bytes]:
+    """File name -> content."""
+    arrays = to_arrays(gaussians)
+    count = len(gaussians)
+    width = 4 * -(-_ceil_sqrt(count) // 4)
+    height = 4 * -(-count // (4 * width))
+    if width > lossless_webp.MAX_SIDE:
+        raise ValueError(
+            f"gaussians must be at most {lossless_webp.MAX_SIDE**2:,}, not {count:,}: WebP has no larger sides."
+        )
+
+    least, most, positions = _pack_means(arrays["means"])
+    order = morton.order(positions)
+    positions = positions[order]
+    scale_book, scales = _pack_numbers(arrays["log_scales"][order], iterations)
+    color_book, colors = _pack_numbers(arrays["sh"][order, 0], iterations)
+    pixels = {
+        "means_l": positions & 255,
+        "means_u": positions >> 8,
+        "scales": scales,
+        "quats": _pack_rotations(arrays["quaternions"][order]),
+        "sh0": np.column_stack([colors, to_bytes(arrays["opacity_logits"][order])]),
+    }
+    meta = {
+        "version": 2,
+        "asset": {"generator": "pocket-diffusers"},
+        "count": count,
+        "means": {"mins": least, "maxs": most, "files": ["means_l.webp", "means_u.webp"]},
+        "scales": {"codebook": scale_book, "files": ["scales.webp"]},
+        "quats": {"files": ["quats.webp"]},
+        "sh0": {"codebook": color_book, "files": ["sh0.webp"]},
+    }
+    files = {}
+    if gaussians.sh_degree:
+        rest = arrays["sh"][order, 1:].reshape(count, -1)
+        book, centroids, labels = _pack_palette(rest, iterations, generator)
+        pixels["shN_labels"] = np.column_stack([labels & 255, labels >> 8, np.zeros_like(labels)])
+        files["shN_centroids.webp"] = _picture(
+            centroids.reshape(-1, 3), PALETTE_COLUMNS * (rest.shape[1] // 3), -(-len(centroids) // PALETTE_COLUMNS)
+        )
+        meta["shN"] = {
+            "count": len(centroids),
+            "bands": gaussians.sh_degree,
+            "codebook": book,
+            "files": ["shN_centroids.webp", "shN_labels.webp"],
+        }
+    files |= {f"{name}.webp": _picture(values, width, height) for name, values in pixels.items()}
+    return {META: json.dumps(meta).encode(), **files}
+
+
+def _ceil_sqrt(count: int) -> int:
+    return isqrt(count - 1) + 1
+
+
+def _picture(pixels: np.ndarray, width: int, height: int) -> bytes:
+    """A picture of so many pixels and, behind them, black ones."""
+    padded = np.zeros((width * height, pixels.shape[1]), np.uint8)
+    padded[: len(pixels)] = pixels
+    return lossless_webp.encode(padded, width)
+
+
+def _pack_means(means: np.ndarray) -> tuple[list[float], list[float], np.ndarray]:
+    """Both ends of sign(x) ln(1 + |x|) on each axis, and where each lies between them, in 16 bits."""
+    numbers = np.empty(means.shape, np.int32)
+    least, most = (_logarithm(end.astype(np.float64)) for end in (means.min(0), means.max(0)))
+    scale = 65_535 / np.where(most > least, most - least, 1)
+    for block in blocks(len(means)):
+        numbers[block] = np.rint((_logarithm(means[block].astype(np.float64)) - least) * scale)
+    return least.tolist(), most.tolist(), numbers
+
+
+def _logarithm(positions: np.ndarray) -> np.ndarray:
+    return np.sign(positions) * np.log1p(np.abs(positions))
+
+
+def _pack_numbers(values: np.ndarray, iterations: int) -> tuple[list[float], np.ndarray]:
+    """A codebook of 256, the last one repeated, and the index of each value in it."""
+    book = codebook.of_numbers(values, 256, iterations)
+    return np.pad(book, (0, 256 - len(book)), "edge").tolist(), codebook.nearest(values, book)
+
+
+def _pack_palette(
+    rest: np.ndarray, iterations: int, generator: torch.Generator
+) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """A codebook, the indices into it of each vector of the palette, in ascending order, and each Gaussian's vector."""
+    size = min(MAX_PALETTE, 1 << len(rest).bit_length() - 1)
+    palette, labels = codebook.of_vectors(rest, size, iterations, generator)
+    used, labels = np.unique(labels, return_inverse=True)
+    book, indices = _pack_numbers(palette[used], iterations)
+    indices, places = np.unique(indices, axis=0, return_inverse=True)
+    return book, indices, places[labels]
+
+
+def _pack_rotations(quaternions: np.ndarray) -> np.ndarray:
+    pixels = np.empty((len(quaternions), 4), np.uint8)
+    for block in blocks(len(quaternions)):
+        index, others = drop_largest(quaternions[block], HALF)
+        pixels[block, :3] = others + HALF
+        pixels[block, 3] = FIRST_TAG + index
+    return pixels

@@ -16,14 +16,18 @@ import zstandard
 
 from ..gaussians import Gaussians
 from ..spherical_harmonics import MAX_DEGREE, num_coefficients
-from .arrays import blocks, from_arrays
+from . import morton
+from .arrays import blocks, from_arrays, to_arrays
 from .axes import AxisFlips
-from .opacity_bytes import LOGITS
-from .smallest_three import add_largest
+from .opacity_bytes import LOGITS, to_bytes
+from .smallest_three import add_largest, drop_largest
 from .source import Source, check_expansion, opened
 
 MAGIC = b"NGSP"
 GZIP_MAGIC = b"\x1f\x8b"
+HEADER_BYTES = 32  # of version 4
+ZSTD_LEVEL = 9  # 20 packs 2 % smaller in six times the time
+GZIP_LEVEL = 6
 AXES = "RUB"
 EXTENDED = 2  # the flag that extensions follow; 1 says that training was antialiased, which no Gaussian records
 MAX_FRACTIONAL_BITS = 23  # of 24, one for the sign
@@ -125,9 +129,10 @@ def _read_many_streams(source: Source) -> Gaussians:
     num_streams = len(header.widths)
     source.require(header.num_streams == num_streams, f"must hold {num_streams} streams, not {header.num_streams}")
     offset = struct.unpack("<I12x", source.take(16))[0]
-    extensions = offset - 32
+    extensions = offset - HEADER_BYTES
     source.require(
-        0 <= extensions <= MAX_EXTENSION_BYTES, f"must have a table of streams from byte 32 on, not from {offset:,}"
+        0 <= extensions <= MAX_EXTENSION_BYTES,
+        f"must have a table of streams from byte {HEADER_BYTES} on, not from {offset:,}",
     )
     block = source.take(extensions)
     frame = _frame(source, block) if header.flags & EXTENDED else AXES
@@ -236,3 +241,90 @@ def _decode_sh(
     for block in blocks(header.count):
         sh[block, 1:] = SH_VALUES[raw[block, :read]] * flips.sh[:read, None]
     return sh
+
+
+def write(
+    gaussians: Gaussians,
+    path: str | os.PathLike,
+    version: int = 4,
+    fractional_bits: int = 12,
+    sh_bits: tuple[int, int] = (5, 4),
+) -> None:
+    """Writes an SPZ file, in Morton order.
+
+    Positions beyond +-2^(23 - fractional_bits) and standard deviations outside [e^-10, e^5.94] are clipped to these,
+    spherical harmonics to [-1, 1].
+
+    Args:
+        gaussians: at least one.
+        path: of the file, written in place.
+        version: 4, or 3 for readers that know only gzip.
+        fractional_bits: of positions, 0 to 23: their step is 2^-fractional_bits.
+        sh_bits: of coefficients of degree 1 and of those above, 1 to 8 each.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: an option is out of its range, there is no Gaussian, or one holds what is not finite.
+    """
+    _check("version", version, 3, 4)
+    _check("fractional_bits", fractional_bits, 0, MAX_FRACTIONAL_BITS)
+    for bits in sh_bits:
+        _check("sh_bits", bits, 1, 8)
+    arrays, flips = to_arrays(gaussians), AxisFlips.between(AXES)
+    limit = 1 << MAX_FRACTIONAL_BITS
+    positions = (
+        np.rint(arrays["means"] * (flips.position * 2.0**fractional_bits)).clip(-limit, limit - 1).astype(np.int32)
+    )
+    order = morton.order(positions)
+    parts = {
+        "positions": positions[order].astype("<i4").view(np.uint8).reshape(-1, 3, 4)[..., :3],
+        "alphas": to_bytes(arrays["opacity_logits"][order]),
+        "colors": _to_bytes(arrays["sh"][order, 0] * (0.15 * 255) + 127.5),
+        "scales": _to_bytes((arrays["log_scales"][order] + 10) * 16),
+        "rotations": _pack_rotations(arrays["quaternions"][order] * flips.quaternion),
+        "sh": _pack_sh(arrays["sh"], order, flips, sh_bits),
+    }
+    streams = [part.tobytes() for part in parts.values() if part.size]
+    head = (version, len(gaussians), gaussians.sh_degree, fractional_bits, 0)
+    with open(path, "wb") as file:
+        if version == 3:
+            with gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed:
+                packed.write(struct.pack("<4sIIBBBB", MAGIC, *head, 0))
+                for stream in streams:
+                    packed.write(stream)
+            return
+        frames = [zstandard.ZstdCompressor(ZSTD_LEVEL).compress(stream) for stream in streams]
+        file.write(struct.pack("<4sIIBBBBI12x", MAGIC, *head, len(frames), HEADER_BYTES))
+        for frame, stream in zip(frames, streams, strict=True):
+            file.write(struct.pack("<QQ", len(frame), len(stream)))
+        for frame in frames:
+            file.write(frame)
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def _pack_rotations(quaternions: np.ndarray) -> np.ndarray:
+    packed = np.empty(len(quaternions), "<u4")
+    for block in blocks(len(quaternions)):
+        index, others = drop_largest(np.roll(quaternions[block], -1, 1), HALF)  # w goes last
+        numbers = np.abs(others).astype(np.uint32) | (others < 0).astype(np.uint32) << 9
+        packed[block] = index.astype(np.uint32) << 30 | numbers[:, 0] << 20 | numbers[:, 1] << 10 | numbers[:, 2]
+    return packed
+
+
+def _pack_sh(sh: np.ndarray, order: np.ndarray, flips: AxisFlips, bits: tuple[int, int]) -> np.ndarray:
+    """Bytes rounded to buckets, which leaves fewer numbers to pack."""
+    rest = sh.shape[1] - 1
+    packed = np.empty((len(sh), rest, 3), np.uint8)
+    buckets = np.where(np.arange(rest) < 3, 1 << 8 - bits[0], 1 << 8 - bits[1])[:, None].astype(np.int16)
+    for block in blocks(len(sh)):
+        numbers = np.rint(sh[order[block], 1:] * (flips.sh[:rest, None] * 128)).clip(-128, 127).astype(np.int16)
+        packed[block] = ((numbers + 128 + buckets // 2) & -buckets).clip(0, 255)
+    return packed

@@ -73,7 +73,7 @@ def _runs(leaf: Meta, level: int, num_files: int) -> list[tuple[int, int, int]]:
         return []
     run = leaf.part(str(level))
     offset = run.whole("offset")
-    return [(run.whole("file", 0, num_files - 1), offset, offset + run.whole("count"))]
+    return [(run.whole("file", 0, num_files - 1), offset, offset + run.whole("count", 1))]
 
 
 def _is_here(path: Path, files: list[str], leaves: list[Meta], level: int) -> bool:

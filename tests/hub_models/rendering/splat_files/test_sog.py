@@ -9,9 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from pocket_diffusers.hub_models.rendering.splat_files import sog
+from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+from pocket_diffusers.hub_models.rendering.splat_files import morton, sog
 
 COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 PALETTE = 70
@@ -245,3 +248,96 @@ def test_hostile_pictures_and_texts_are_refused_or_read(refuses):
     names = [name for name in FILES]
     for name in names:
         refuses(lambda data, name=name: sog.read(bundle({**FILES, name: data})), [FILES[name]], cases=100)
+
+
+@given(
+    count=st.integers(1, 300),
+    degree=st.integers(0, 3),
+    spread=st.sampled_from([0.0, 1e-3, 1, 1e4]),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_round_trip_is_exact_to_half_a_step_and_stays(tmp_path_factory, count, degree, spread, seed):
+    draw = torch.Generator().manual_seed(seed)
+    whole = Gaussians(
+        torch.randn(count, 3, generator=draw) * spread + torch.tensor([0.0, 10, -1000]),
+        torch.rand(count, 3, generator=draw) * 20 - 12,
+        torch.randn(count, 4, generator=draw),
+        torch.randn(count, generator=draw) * 4,
+        torch.randn(count, (degree + 1) ** 2, 3, generator=draw),
+    )
+    path = tmp_path_factory.mktemp("sog") / "a.sog"
+    sog.write(whole, path)
+    first = path.read_bytes()
+    read = sog.read(path)
+    sog.write(read, path)
+    assert path.read_bytes() == first
+
+    def logarithm(means):
+        return means.double().sign() * means.double().abs().log1p()
+
+    low, high = logarithm(whole.means).aminmax(dim=0)
+    # Compared in the order of the file, which is found from the numbers that it holds.
+    step = (high - low).clamp_min(1e-300) / 65535
+    cells = ((logarithm(whole.means) - low) / step).round()
+    order = torch.from_numpy(morton.order(cells.numpy()))
+    assert ((logarithm(read.means) - logarithm(whole.means[order])).abs() <= step / 2 + 1e-6).all()
+    opacity = (read.opacity_logits.sigmoid() - whole.opacity_logits[order].sigmoid()).abs()
+    assert (opacity <= 0.5 / 255 + 1e-5).all()
+    turned = torch.nn.functional.cosine_similarity(read.quaternions, whole.quaternions[order]).abs()
+    assert (turned > 1 - 2e-4).all()
+    for values, original in ((read.log_scales, whole.log_scales[order]), (read.sh[:, 0], whole.sh[order, 0])):
+        book = values.unique()
+        assert len(book) <= 256
+        best = (original.flatten()[:, None] - book).abs().amin(1)
+        torch.testing.assert_close((values - original).abs().flatten(), best, rtol=0, atol=1e-6)
+        if original.unique().numel() <= 256:
+            assert torch.equal(values, original)
+    if degree:
+        assert len(read.sh[:, 1:].flatten(1).unique(dim=0)) <= 1 << (count.bit_length() - 1)
+
+
+def test_few_distinct_values_come_back_to_the_bit(tmp_path):
+    draw = np.random.default_rng(0)
+    pick = lambda *shape: torch.from_numpy(draw.normal(size=64).astype(np.float32)[draw.integers(64, size=shape)])  # noqa: E731
+    vectors = pick(100, 15, 3)
+    sh = torch.cat([pick(900, 1, 3), vectors[torch.from_numpy(draw.integers(100, size=900))]], 1)
+    whole = Gaussians(
+        torch.zeros(900, 3), pick(900, 3), torch.tensor([[1.0, 0, 0, 0]]).repeat(900, 1), torch.zeros(900), sh
+    )
+    sog.write(whole, tmp_path / "a.sog")
+    read = sog.read(tmp_path / "a.sog")
+    for name in ("means", "log_scales", "sh"):
+        assert torch.equal(read.tensors()[name], whole.tensors()[name])
+
+
+def test_the_folder_holds_what_the_archive_does(tmp_path, splats):
+    whole = splats(50, 2)
+    sog.write(whole, tmp_path / "a.sog")
+    sog.write(whole, tmp_path / "folder" / "meta.json")
+    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
+        assert {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()} == {
+            name: archive.read(name) for name in archive.namelist()
+        }
+        meta = json.loads(archive.read("meta.json"))
+    assert meta["count"] == 50 and meta["shN"]["bands"] == 2 and meta["version"] == 2
+    assert Image.open(tmp_path / "folder" / "sh0.webp").size == (8, 8)
+    assert Image.open(tmp_path / "folder" / "shN_centroids.webp").size == (512, 1)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, (4, 4)), (16, (4, 4)), (17, (8, 4)), (31_000, (180, 176))])
+def test_sizes_of_pictures(tmp_path, splats, count, size):
+    sog.write(splats(count), tmp_path / "meta.json")
+    assert Image.open(tmp_path / "scales.webp").size == size and len(sog.read(tmp_path)) == count
+
+
+def test_another_encoders_scene_is_rewritten_alike(tmp_path, public):
+    """Its codebooks and its palette are kept, positions and rotations as well."""
+    before = sog.read(public("playcanvas_engine/playbot/5_0"))
+    sog.write(before, tmp_path / "a.sog")
+    after = sog.read(tmp_path / "a.sog")
+    key = lambda scene: torch.argsort(scene.means.double() @ torch.tensor([1.0, 1e3, 1e6]).double())  # noqa: E731
+    before, after = before.select(key(before)), after.select(key(after))
+    torch.testing.assert_close(after.means, before.means, rtol=0, atol=5e-5)
+    assert torch.equal(after.log_scales.sort(0)[0], before.log_scales.sort(0)[0])
+    assert torch.equal(after.sh[:, 0].sort(0)[0], before.sh[:, 0].sort(0)[0])

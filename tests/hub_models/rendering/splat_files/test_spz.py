@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import spz
 from pocket_diffusers.hub_models.rendering.splat_files.axes import AxisFlips
 
@@ -248,3 +251,102 @@ def test_hostile_files_are_refused_or_read(refuses):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of degree 4, where a changed byte says so
         assert refuses(spz.read, files) > 300
+
+
+@given(
+    count=st.integers(1, 60),
+    degree=st.integers(0, 3),
+    version=st.sampled_from([3, 4]),
+    bits=st.sampled_from([8, 12, 15]),
+    spread=st.sampled_from([0.01, 1, 300]),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_round_trip_is_exact_to_half_a_step_and_stays(tmp_path_factory, count, degree, version, bits, spread, seed):
+    draw = torch.Generator().manual_seed(seed)
+    whole = Gaussians(
+        torch.randn(count, 3, generator=draw) * spread,
+        torch.rand(count, 3, generator=draw) * 20 - 12,
+        torch.randn(count, 4, generator=draw),
+        torch.randn(count, generator=draw) * 4,
+        torch.randn(count, (degree + 1) ** 2, 3, generator=draw) * 0.7,
+    )
+    path = tmp_path_factory.mktemp("spz") / "a.spz"
+    spz.write(whole, path, version=version, fractional_bits=bits)
+    first = path.read_bytes()
+    read = spz.read(path)
+    spz.write(read, path, version=version, fractional_bits=bits)
+    assert path.read_bytes() == first
+
+    limit = 2.0 ** (23 - bits)
+    up = torch.from_numpy(AxisFlips.between("RUB").position)  # the axes of the file, whose upper limit is a step less
+    means = (whole.means * up).clamp(-limit, limit - 2.0**-bits) * up
+    step = 2.0**-bits
+    # Each Gaussian read is one that was written, in another order.
+    order = match(read, means, whole, step)
+    assert ((read.means - means[order]).abs() <= step / 2 + 1e-5).all()
+    scales = whole.log_scales[order].clamp(-10, 255 / 16 - 10)
+    assert ((read.log_scales - scales).abs() <= 1 / 32 + 1e-5).all()
+    opacity = (read.opacity_logits.sigmoid() - whole.opacity_logits[order].sigmoid()).abs()
+    assert (opacity <= 0.5 / 255 + 1e-5).all()
+    dc = whole.sh[order, 0].clamp(-0.5 / 0.15, 0.5 / 0.15)
+    assert ((read.sh[:, 0] - dc).abs() <= 0.5 / (0.15 * 255) + 1e-5).all()
+    turned = torch.nn.functional.cosine_similarity(read.quaternions, whole.quaternions[order]).abs()
+    assert (turned > 1 - 1e-5).all()
+    for low, high, width in ((1, 4, 8), (4, 16, 16)):
+        error = read.sh[:, low:high] - whole.sh[order, low:high].clamp(-1, 127 / 128)
+        assert not error.numel() or error.abs().max() <= (width + 1) / 2 / 128 + 1e-5
+
+
+def match(read, means, whole, step):
+    """Index into `whole` of each Gaussian read: the nearest in position, opacity and colour."""
+    far = torch.cdist(read.means / step, means / step, p=float("inf")).clamp(max=1e4)
+    far += 50 * (read.opacity_logits.sigmoid()[:, None] - whole.opacity_logits.sigmoid()).abs()
+    far += 5 * torch.cdist(read.sh[:, 0], whole.sh[:, 0].clamp(-3.34, 3.34), p=float("inf"))
+    return far.argmin(1)
+
+
+def test_clipped_values_are_those_that_the_file_can_hold(tmp_path):
+    whole = Gaussians(
+        torch.tensor([[1e6, -1e6, 0.0]]), torch.tensor([[-20.0, 9, 0]]), torch.tensor([[1.0, 0, 0, 0]]),
+        torch.tensor([40.0]), torch.tensor([[[9.0, -9, 0]] + [[5.0, -5, 0]] * 3]),
+    )  # fmt: skip
+    spz.write(whole, tmp_path / "a.spz")
+    read = spz.read(tmp_path / "a.spz")
+    assert read.means[0].tolist() == [2048 - 2**-12, -2048 + 2**-12, 0], "y is stored upwards"
+    assert read.log_scales[0].tolist() == [-10, 255 / 16 - 10, 0]
+    assert read.sh[0, 0].tolist() == pytest.approx([0.5 / 0.15, -0.5 / 0.15, 0], abs=0.014)
+    assert read.sh[0, 3].tolist() == [127 / 128, -1, 0]
+
+
+def test_gaussians_are_written_along_a_morton_curve(tmp_path):
+    steps = torch.tensor([[x, y, z] for x in (0.0, 1) for y in (0.0, 1) for z in (0.0, 1)])
+    means = steps[torch.randperm(8, generator=torch.Generator().manual_seed(1))]
+    whole = Gaussians(means, torch.zeros(8, 3), torch.ones(8, 4), torch.zeros(8), torch.zeros(8, 1, 3))
+    spz.write(whole, tmp_path / "a.spz")
+    up = AxisFlips.between("RUB").position  # the axes of the file, in which the curve runs
+    assert (spz.read(tmp_path / "a.spz").means.numpy() * up).tolist() == [
+        [x, -1 + y, -1 + z] for z in (0, 1) for y in (0, 1) for x in (0, 1)
+    ]
+
+
+def test_each_version_has_its_container(tmp_path, splats):
+    spz.write(splats(5, 2), tmp_path / "four.spz")
+    spz.write(splats(5, 2), tmp_path / "three.spz", version=3)
+    assert (tmp_path / "four.spz").read_bytes()[:12] == b"NGSP\4\0\0\0\5\0\0\0"
+    three = gzip.decompress((tmp_path / "three.spz").read_bytes())
+    assert three[:16] == b"NGSP\3\0\0\0\5\0\0\0\2\x0c\0\0" and len(three) == 16 + 5 * (20 + 24)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": 2}, "version must be a whole number from 3 to 4, not 2"),
+        ({"fractional_bits": 24}, "fractional_bits must be a whole number from 0 to 23, not 24"),
+        ({"sh_bits": (0, 4)}, "sh_bits must be a whole number from 1 to 8, not 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(tmp_path, splats, options, message):
+    with pytest.raises(ValueError, match=message):
+        spz.write(splats(3), tmp_path / "a.spz", **options)
+    assert not list(tmp_path.iterdir())
