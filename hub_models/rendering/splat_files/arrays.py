@@ -24,7 +24,8 @@ def from_arrays(
         ValueError: a value is not finite, or a quaternion is 0; the sentence begins with `name`.
     """
     read = Gaussians(*(torch.from_numpy(array) for array in (means, log_scales, quaternions, logits, sh)))
-    return _checked(read, f"{name}: ")
+    _check(read, f"{name}: ")
+    return read
 
 
 def to_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:
@@ -35,17 +36,21 @@ def to_arrays(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """
     if not len(gaussians):
         raise ValueError("gaussians must hold at least one, not 0: no file of splats is empty.")
-    gaussians = _checked(gaussians.detach())
-    return {name: value.cpu().float().contiguous().numpy() for name, value in gaussians.tensors().items()}
+    tensors = {name: value.cpu().float().contiguous() for name, value in gaussians.detach().tensors().items()}
+    _check(Gaussians(**tensors))
+    return {name: value.numpy() for name, value in tensors.items()}
 
 
-def _checked(gaussians: Gaussians, prefix: str = "") -> Gaussians:
-    try:
-        gaussians.check_finite()
-    except ValueError as error:
-        raise ValueError(f"{prefix}{error}") from None
-    empty = ~gaussians.quaternions.any(1)
-    if empty.any():
-        index = int(empty.nonzero()[0])
-        raise ValueError(f"{prefix}quaternions must not be 0, but that of Gaussian {index} is 0 0 0 0.")
-    return gaussians
+def _check(gaussians: Gaussians, prefix: str = "") -> None:
+    """Block by block, for a check of all at once takes as much memory as they do."""
+    for block in blocks(len(gaussians)):
+        part = {name: value[block].numpy() for name, value in gaussians.tensors().items()}
+        if not all(np.isfinite(values).all() for values in part.values()):
+            try:
+                gaussians.check_finite()
+            except ValueError as error:
+                raise ValueError(f"{prefix}{error}") from None
+        empty = ~part["quaternions"].any(1)
+        if empty.any():
+            index = block.start + int(empty.argmax())
+            raise ValueError(f"{prefix}quaternions must not be 0, but that of Gaussian {index} is 0 0 0 0.")

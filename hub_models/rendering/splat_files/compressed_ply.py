@@ -110,6 +110,8 @@ def _with_rest(source: Source, elements: dict[str, Element], dc: np.ndarray) -> 
         return dc[:, None]
     element = seek_rows(source, elements, "sh")
     names = rest_names(source, element)
+    if not names:
+        return dc[:, None]
     source.require(all(element.row[name] == np.uint8 for name in names), "must hold bytes in its PLY element 'sh'")
     source.require(
         element.count == len(dc), f"must hold {len(dc):,} rows of 'sh', one a Gaussian, not {element.count:,}"

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +111,7 @@ class Meta:
         return value
 
     def _refusal(self, key: str, allowed: str) -> ValueError:
-        given = json.dumps(self.content[key])[:60] if key in self.content else "missing"
+        given = reprlib.repr(self.content[key]) if key in self.content else "missing"
         return ValueError(f"{self.name}: {key} must be {allowed}, not {given}.")
 
 

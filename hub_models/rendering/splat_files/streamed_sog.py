@@ -38,6 +38,8 @@ def read(source: str | os.PathLike, level: int = 0) -> Gaussians:
     if not 0 <= level < levels:
         raise ValueError(f"level must be from 0 to {levels - 1}, the levels of {path}, not {level}.")
     files = meta.files("filenames")
+    if len(set(files)) < len(files):
+        raise ValueError(f"{path} must name each file once, but names one of its {len(files):,} files again.")
     leaves = list(_leaves(meta))
     runs = sorted(run for leaf in leaves for run in _runs(leaf, level, len(files)))
     if not runs:

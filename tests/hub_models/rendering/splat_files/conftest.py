@@ -83,6 +83,7 @@ def refuses() -> Callable[[Callable[[bytes], object], list[bytes]], int]:
             except CLEAR as error:
                 assert str(error).endswith(".") and "\n" not in str(error) and len(str(error)) < 500, str(error)
                 refused += 1
+        print(f"{refused} of {cases} damaged files were refused")
         return refused
 
     return check

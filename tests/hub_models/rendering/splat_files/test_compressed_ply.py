@@ -77,6 +77,11 @@ def test_spherical_harmonics_are_bytes_channel_by_channel(coefficients):
     assert read.sh[1, 1, 1].item() == 8 * ((coefficients + 0.5) / 256 - 0.5)
 
 
+def test_an_element_without_coefficients_is_none():
+    whole = compressed([CORNER]).replace(b"end_header", b"element sh 1\nend_header")
+    assert compressed_ply.read(whole).sh_degree == 0
+
+
 def test_each_chunk_of_256_has_its_own_ranges():
     whole = bytearray(compressed([CORNER] * 600))
     start = whole.index(b"end_header\n") + 11

@@ -25,6 +25,16 @@ def test_names_that_lead_elsewhere_are_refused(name):
         meta(files=[name]).files("files")
 
 
+def test_a_long_or_deep_value_is_cut_in_the_sentence():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, ["x" * 10**6] * 10**4, 10**4000):
+        with pytest.raises(ValueError) as error:
+            meta(x=value).whole("x", 0, 9)
+        assert len(str(error.value)) < 500
+
+
 def test_what_is_missing_is_said_to_be():
     with pytest.raises(ValueError, match=r"^meta\.json: part: x must be a whole number from 0 to 9, not missing\.$"):
         meta(part={}).part("part").whole("x", 0, 9)

@@ -82,6 +82,7 @@ RUN = {"file": 0, "offset": 0, "count": 7}
         ({"tree": {"lods": {"0": {**RUN, "count": 0}}}}, 0, "count must be a whole number from 1 to"),
         ({"tree": {"lods": {"0": {**RUN, "offset": -1}}}}, 0, "offset must be a whole number from 0"),
         ({"tree": {"children": [3]}}, 0, "children must be a list of objects"),
+        ({"filenames": ["a/meta.json", "a/meta.json"]}, 0, "must name each file once"),
         ({"filenames": ["../a/meta.json"]}, 0, "file names below its folder"),
         ({"filenames": ["c/meta.json", "b/meta.json"]}, 0, r"which is missing: complete are the levels 1\."),
         ({"environment": "/etc/passwd"}, 0, "environment must be the name of a file below its folder"),
