@@ -204,7 +204,9 @@ def convert(
             metavar="IN", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .ply, .spz or .sog file, or a meta.json.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A .ply, .compressed.ply, .spz or .sog file, or a meta.json.")
+    ],
     level: Annotated[
         int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
     ] = 0,

@@ -285,7 +285,10 @@ def test_convert_says_what_it_wrote(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["a.ply", "b.splat"], "must be a file that is written, .ply, .spz, .sog, meta.json: .splat is not"),
+        (
+            ["a.ply", "b.splat"],
+            "must be a file that is written, .ply, .compressed.ply, .spz, .sog, meta.json: .splat is not",
+        ),
         (["none.ply", "b.spz"], "none.ply is missing"),
         (["a.ksplat", "b.spz"], ".ksplat is not"),
         (["a.ply", "b.ply", "--spz-version", "3"], "--spz-version is for .spz files"),

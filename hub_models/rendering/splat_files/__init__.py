@@ -15,7 +15,13 @@ from .source import opened
 
 READ = (".ply", ".compressed.ply", ".spz", ".splat", ".sog", sog.META, streamed_sog.META)
 SOG_META = sog.META
-WRITERS = {".ply": ply.write, ".spz": spz.write, ".sog": sog.write, sog.META: sog.write}
+WRITERS = {
+    ".ply": ply.write,
+    ".compressed.ply": compressed_ply.write,
+    ".spz": spz.write,
+    ".sog": sog.write,
+    sog.META: sog.write,
+}
 
 
 def read_splats(path: str | os.PathLike, level: int = 0) -> Gaussians:

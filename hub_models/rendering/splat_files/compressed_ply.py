@@ -9,11 +9,12 @@ import numpy as np
 
 from ..gaussians import Gaussians
 from ..spherical_harmonics import SH_C0
-from .arrays import blocks, from_arrays
-from .opacity_bytes import LOGITS
+from . import morton
+from .arrays import blocks, from_arrays, to_arrays
+from .opacity_bytes import LOGITS, to_bytes
 from .ply import rest_names
 from .ply_header import Element, read_header, read_rows, seek_rows
-from .smallest_three import add_largest
+from .smallest_three import add_largest, drop_largest
 from .source import Source, opened
 
 CHUNK = 256
@@ -25,6 +26,8 @@ RANGES = [
 ]
 NUM_RANGES_WITHOUT_COLOR = 12  # older files: colours then reach from 0 to 1
 PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
+MAX_LOG_SCALE = 20.0  # and -20 at least, as written
+MIN_SPAN = 1e-5  # of a range: where it is smaller, all of the chunk is at its lower end
 HALF = 511.5  # numbers of 10 bits, of which the middle one stands for no rotation
 
 _unit = (np.arange(256) + 0.5) / 256
@@ -88,8 +91,9 @@ def _read_ranges(source: Source, elements: dict[str, Element]) -> np.ndarray:
     rows = read_rows(source, chunk, slice(0, chunk.count))
     ranges = np.zeros((chunk.count, len(RANGES)))
     ranges[:, -3:] = 1
-    for column, name in enumerate(RANGES[:given]):
-        ranges[:, column] = rows[name]
+    with np.errstate(invalid="ignore"):  # of NaN, which is refused by its results
+        for column, name in enumerate(RANGES[:given]):
+            ranges[:, column] = rows[name]
     return ranges.reshape(-1, 3, 2, 3)
 
 
@@ -124,3 +128,74 @@ def _with_rest(source: Source, elements: dict[str, Element], dc: np.ndarray) -> 
             channel, coefficient = divmod(index, len(names) // 3)
             sh[block, 1 + coefficient, channel] = SH_VALUES[rows[name]]
     return sh
+
+
+def write(gaussians: Gaussians, path: str | os.PathLike) -> None:
+    """Writes a compressed PLY file, in Morton order; spherical harmonics are clipped to [-4, 4].
+
+    The ranges of a chunk follow from which Gaussians are in it, so what is read and written again may be grouped, and
+    then rounded, in another way.
+
+    Args:
+        gaussians: at least one.
+        path: of the file, written in place.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: there is no Gaussian, or one holds what is not finite.
+    """
+    arrays = to_arrays(gaussians)
+    order = _along_curve(arrays["means"])
+    num_rest = 3 * (arrays["sh"].shape[1] - 1)
+    values = [
+        arrays["means"][order],
+        arrays["log_scales"][order].clip(-MAX_LOG_SCALE, MAX_LOG_SCALE),
+        np.float32(0.5) + np.float32(SH_C0) * arrays["sh"][order, 0],
+    ]
+    starts = np.arange(0, len(order), CHUNK)
+    ends = [[end.reduceat(numbers, starts) for end in (np.minimum, np.maximum)] for numbers in values]
+    ranges = np.stack([np.stack(pair, 1) for pair in ends], 1)  # [chunks, what, end, channel]
+    head = ["ply", "format binary_little_endian 1.0", f"element chunk {len(ranges)}"]
+    head += [*(f"property float {name}" for name in RANGES), f"element vertex {len(order)}"]
+    head += [f"property uint {name}" for name in PACKED]
+    if num_rest:
+        head += [f"element sh {len(order)}", *(f"property uchar f_rest_{index}" for index in range(num_rest))]
+    with open(path, "wb") as file:
+        file.write("\n".join([*head, "end_header", ""]).encode())
+        file.write(ranges.astype("<f4").tobytes())
+        for block in blocks(len(order)):
+            within = ranges[np.arange(block.start, block.stop) // CHUNK].astype(np.float64)
+            position, scale, color = (
+                _joined(_steps(numbers[block], within[:, what], widths), widths)
+                for what, (numbers, widths) in enumerate(
+                    zip(values, ((11, 10, 11), (11, 10, 11), (8, 8, 8)), strict=True)
+                )
+            )
+            index, others = drop_largest(arrays["quaternions"][order[block]], HALF)
+            rotation = index.astype(np.uint32) << 30 | _joined((others + HALF).astype(np.uint32), (10, 10, 10))
+            alpha = to_bytes(arrays["opacity_logits"][order[block]]).astype(np.uint32)
+            file.write(np.stack([position, rotation, scale, color << 8 | alpha], 1).astype("<u4").tobytes())
+        for block in blocks(len(order) if num_rest else 0):
+            rest = arrays["sh"][order[block], 1:].transpose(0, 2, 1)  # all of red first
+            file.write(np.floor((rest / 8 + 0.5) * 256).clip(0, 255).astype(np.uint8).tobytes())
+
+
+def _along_curve(means: np.ndarray) -> np.ndarray:
+    least = means.min(0).astype(np.float64)
+    span = np.maximum((means.max(0) - least).max(), 1e-30)
+    return morton.order(((means - least) * (((1 << morton.BITS) - 1) / span)).astype(np.int64))
+
+
+def _steps(values: np.ndarray, ends: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    """The nearest of the 2^width steps from one end to the other [rows, numbers]."""
+    span = ends[:, 1] - ends[:, 0]
+    fractions = np.where(span < MIN_SPAN, 0, (values - ends[:, 0]) / np.maximum(span, MIN_SPAN))
+    return np.floor(fractions * [(1 << width) - 1 for width in widths] + 0.5).astype(np.uint32)
+
+
+def _joined(numbers: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    """Numbers of so many bits each in one, the last in the lowest bits."""
+    packed = np.zeros(len(numbers), np.uint32)
+    for column, width in zip(numbers.T, widths, strict=True):
+        packed = packed << width | column
+    return packed

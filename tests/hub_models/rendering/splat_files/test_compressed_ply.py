@@ -145,3 +145,55 @@ def test_hostile_files_are_refused_or_read(refuses):
     draw = np.random.default_rng(0)
     vertices = [tuple(int(number) for number in draw.integers(1 << 32, size=4)) for _ in range(5)]
     assert refuses(compressed_ply.read, [compressed(vertices), compressed(vertices, sh=[[7] * 24] * 5)]) > 200
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("count", [1, 256, 257, 1000])
+def test_what_is_written_is_within_half_a_step(tmp_path, splats, count, degree):
+    whole = splats(count, degree, seed=count)
+    compressed_ply.write(whole, tmp_path / "a.compressed.ply")
+    read = compressed_ply.read(tmp_path / "a.compressed.ply")
+    nearest = torch.cdist(read.means, whole.means).argmin(1)
+    assert nearest.unique().numel() == count, "each is there once"
+    whole = whole.select(nearest)
+    for start in range(0, count, 256):
+        chunk = slice(start, start + 256)
+        for mine, other, steps in (
+            (read.means, whole.means, torch.tensor([2047, 1023, 2047])),
+            (read.log_scales, whole.log_scales, torch.tensor([2047, 1023, 2047])),
+            (read.rgb, whole.rgb, torch.tensor([255, 255, 255])),
+        ):
+            step = (other[chunk].amax(0) - other[chunk].amin(0)) / steps
+            assert ((mine[chunk] - other[chunk]).abs() <= step / 2 + 1e-5).all()
+    assert ((read.opacity_logits.sigmoid() - whole.opacity_logits.sigmoid()).abs() <= 0.5 / 255 + 1e-5).all()
+    assert torch.nn.functional.cosine_similarity(read.quaternions, whole.quaternions).abs().min() > 1 - 1e-5
+    assert read.sh_degree == degree
+    if degree:
+        assert (read.sh[:, 1:] - whole.sh[:, 1:]).abs().max() <= 4 / 256 + 1e-5
+
+
+def test_what_a_file_cannot_hold_is_clipped(tmp_path, splats):
+    whole = splats(2, 1)
+    whole.log_scales[0, 0], whole.log_scales[1, 0] = 50, -50
+    whole.sh[0, 1, 0], whole.sh[1, 1, 0] = 9, -9
+    compressed_ply.write(whole, tmp_path / "a.ply")
+    read = compressed_ply.read(tmp_path / "a.ply")
+    assert read.log_scales[:, 0].sort()[0].tolist() == [-20, 20] and read.sh[:, 1, 0].sort()[0].tolist() == [-4, 4]
+
+
+def test_a_scene_at_one_point_is_written(tmp_path, splats):
+    whole = splats(300).select(torch.zeros(300, dtype=torch.int64))
+    compressed_ply.write(whole, tmp_path / "a.ply")
+    read = compressed_ply.read(tmp_path / "a.ply")
+    torch.testing.assert_close(read.means, whole.means)
+    torch.testing.assert_close(read.rgb, whole.rgb)
+
+
+def test_a_public_scene_of_its_makers_is_as_large(tmp_path, public):
+    path = public("playcanvas_engine/biker.compressed.ply")
+    before = compressed_ply.read(path)
+    compressed_ply.write(before, tmp_path / "a.ply")
+    after = compressed_ply.read(tmp_path / "a.ply")
+    assert abs((tmp_path / "a.ply").stat().st_size - path.stat().st_size) < 1000
+    torch.testing.assert_close(after.means.double().mean(0), before.means.double().mean(0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(after.rgb.std(0), before.rgb.std(0), rtol=1e-3, atol=0)
