@@ -245,6 +245,54 @@ def convert(
 
 
 @app.command()
+def render(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
+        ),
+    ],
+    turntable: Annotated[int, typer.Option(min=1, help="Pictures on a circle around the scene.")] = 36,
+    size: Annotated[str, typer.Option(metavar="PIXELS", help="Side of a picture, or WIDTHxHEIGHT.")] = "512",
+    elevation: Annotated[float, typer.Option(help="Height of the circle, in degrees.")] = 15.0,
+    up: Annotated[str, typer.Option(help="Which axis of the scene points up: x, y, z, -x, -y or -z.")] = "-y",
+    cameras: Annotated[
+        Path | None,
+        typer.Option(help="Render from the cameras of a capture instead: a COLMAP folder or a transforms.json."),
+    ] = None,
+    background: Annotated[str, typer.Option(help="A colour by its name, or as #rrggbb.")] = "black",
+    level: Annotated[
+        int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
+    ] = 0,
+    output: Output = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw pictures of a file of Gaussian splats, on a CPU too.
+
+    Writes one PNG a camera, all of them as turntable.webp, a sheet.png of some, and run.json. Without --output they go
+    to outputs/render.
+
+    Examples:
+
+        pocket render scene.ply
+        pocket render scene.spz --turntable 72 --size 1280x720 --background white -o frames
+        pocket render scene.ply --cameras capture/transforms.json
+    """
+    sides = _read_size(size)
+    output = output or Path("outputs") / "render"
+    from .pipelines.result_folder import result_folder, write_record
+
+    with result_folder(output, overwrite) as folder, _Progress("rendering", turntable) as progress:
+        rendering = _quietly_imported(".pipelines.splat_rendering")
+        views = None if cameras is None else _cameras_of(cameras)
+        options = {"size": sides, "elevation": elevation, "up": up, "background": background, "level": level}
+        count = rendering.render_splats(source, folder, views, turntable, **options, progress=progress.advance)
+        inputs = {"source": source.name, "turntable": turntable, "cameras": cameras and cameras.name, **options}
+        write_record(folder, "pocket render", inputs, 0, progress.seconds)
+    print(f"Rendered {count:,} Gaussians in {progress.seconds:.1f} s: look at {output / 'sheet.png'}")
+
+
+@app.command()
 def card(
     name: Annotated[
         str | None,
@@ -465,6 +513,22 @@ def measure(
     print(f"The rows are in {output / f'{slug}.json'}")
     if any(row.passed is False for row in rows):
         raise typer.Exit(1)
+
+
+def _read_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels."""
+    width, _, height = text.partition("x")
+    if not width.isdigit() or not (height or width).isdigit():
+        raise ValueError(f"--size must be a number of pixels or WIDTHxHEIGHT, not {text!r}.")
+    return int(width), int(height or width)
+
+
+def _cameras_of(capture: Path) -> Any:
+    from .pipelines.splat_rendering import Cameras
+    from .training.datasets.posed_captures import read_captures
+
+    posed = read_captures(capture).posed
+    return Cameras(posed.viewmats, posed.Ks, posed.width, posed.height)
 
 
 class _Progress:

@@ -1,0 +1,138 @@
+"""`pocket render`: pictures of a file of Gaussian splats, from cameras on a circle or from those of a capture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageColor
+from torch import Tensor
+
+from ..hub_models.rendering.cameras import intrinsics, orbit
+from ..hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
+from ..hub_models.rendering.gaussians import Gaussians
+from ..hub_models.rendering.splat_files import read_splats
+from .contact_sheet import contact_sheet
+from .inputs import check_choice, check_count, check_number, require
+
+UP = "-y"  # of the axes of a 3DGS PLY, whose y points down
+DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
+FIELD_OF_VIEW = 40.0  # degrees, vertical
+MARGIN = 1.15  # of a picture around the scene
+FRAME_MILLISECONDS = 66
+SHEET_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """From where a scene is rendered.
+
+    Attributes:
+        viewmats: world to camera [cameras, 4, 4], OpenCV axes.
+        Ks: intrinsics in pixels [cameras, 3, 3].
+        width, height: of each picture in pixels.
+    """
+
+    viewmats: Float[Tensor, "cameras 4 4"]
+    Ks: Float[Tensor, "cameras 3 3"]
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.viewmats)
+
+
+def scene_ball(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], float]:
+    """Centre and radius of a ball around what is opaque, without the farthest twentieth of it."""
+    weights = torch.sigmoid(gaussians.opacity_logits)
+    order = gaussians.means.argsort(0)  # [N, 3]
+    shares = weights[order].cumsum(0) / weights.sum()
+    middle = (shares < 0.5).sum(0).clamp_max(len(gaussians) - 1)  # the weighted median along each axis
+    center = gaussians.means.gather(0, order).gather(0, middle[None])[0]
+    distance, nearest = (gaussians.means - center).norm(dim=1).sort()
+    within = int((weights[nearest].cumsum(0) < 0.95 * weights.sum()).sum().clamp_max(len(gaussians) - 1))
+    largest = gaussians.log_scales.exp().amax(1).median()
+    return center, float(distance[within] + largest)
+
+
+def turntable(
+    gaussians: Gaussians, frames: int, width: int, height: int, elevation: float = 15.0, up: str = UP
+) -> Cameras:
+    """Cameras on a circle around the scene from which all of it is seen.
+
+    Args:
+        gaussians: the scene.
+        frames: number of cameras.
+        width, height: of each picture in pixels.
+        elevation: of the circle, in degrees.
+        up: which of the scene's axes points up: x, y or z, or one of them with a minus.
+    """
+    check_choice("up", up, DIRECTIONS)
+    sign = -1.0 if up.startswith("-") else 1.0
+    direction = [sign * up.endswith(axis) for axis in "xyz"]
+    center, radius = scene_ball(gaussians)
+    K = intrinsics(FIELD_OF_VIEW, height, width)
+    half_angle = torch.atan(min(width, height) / 2 / K[0, 0])
+    distance = MARGIN * radius / float(torch.sin(half_angle))
+    viewmats = orbit(center.tolist(), distance, frames, elevation, direction)
+    return Cameras(viewmats, K.expand(frames, 3, 3), width, height)
+
+
+def render_splats(
+    source: str | Path,
+    folder: Path,
+    cameras: Cameras | None = None,
+    frames: int = 36,
+    size: tuple[int, int] = (512, 512),
+    elevation: float = 15.0,
+    up: str = UP,
+    background: str = "black",
+    level: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Renders a file into a folder: a PNG a camera, all of them as turntable.webp, and some on sheet.png.
+
+    Args:
+        source: as `read_splats` takes it.
+        folder: an empty one.
+        cameras: from where; a turntable if left out.
+        frames, size, elevation, up: of the turntable: pictures, width and height in pixels, degrees, and an axis.
+        background: a colour by its name or as #rrggbb.
+        level: of detail of a streamed scene, 0 for the finest.
+        progress: told the number of pictures done.
+
+    Returns:
+        the number of Gaussians.
+
+    Raises:
+        FileNotFoundError: the source is missing.
+        ValueError: the source or an argument is not as it must be.
+    """
+    colour = _color(background)
+    width, height = (check_count(name, side) for name, side in zip(("width", "height"), size, strict=True))
+    check_count("frames", frames)
+    check_number("elevation", elevation, -89, 89)
+    gaussians = read_splats(source, level)
+    cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
+    pictures = []
+    for index, (viewmat, K) in enumerate(zip(cameras.viewmats, cameras.Ks, strict=True)):
+        with torch.no_grad():
+            drawn = rasterize_gaussians(gaussians, viewmat[None], K[None], cameras.width, cameras.height, colour)
+        pixels = (drawn.rgb[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        pictures.append(Image.fromarray(pixels))
+        pictures[-1].save(folder / f"frame_{index:04d}.png")
+        progress(index + 1)
+    first, *rest = pictures
+    first.save(folder / "turntable.webp", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
+    shown = pictures[:: max(1, len(pictures) // SHEET_FRAMES)][:SHEET_FRAMES]
+    contact_sheet(shown, [""] * len(shown)).save(folder / "sheet.png")
+    return len(gaussians)
+
+
+def _color(name: str) -> Float[Tensor, "3"]:
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(name)
+    except ValueError:
+        require(False, "background", name, "the name of a colour, or #rrggbb")
+    return torch.tensor([red, green, blue]) / 255
