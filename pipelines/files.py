@@ -138,7 +138,7 @@ def read_json(path: str | Path, kind: type | None = None) -> Any:
         raise FileNotFoundError(f"{path} is missing.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{path} is truncated or no JSON file.") from None
     if kind is not None and not isinstance(content, kind):
         raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else 'list'}.")

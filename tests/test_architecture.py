@@ -518,7 +518,7 @@ def test_wheel_holds_all_code_and_data_and_nothing_else(wheel):
     shipped = {name.removeprefix(f"{PACKAGE}/") for name in wheel.namelist() if name.startswith(f"{PACKAGE}/")}
     data = [*files(under="hub_models/checkpoints"), *files(".json", ".png", under="eval/results")]
     data += [*files(".jsonl", under="training/datasets/pocketworld"), *files(".md", ".json", under="model_cards")]
-    data += [*files(under="eval/metrics"), *files(under="spaces"), *files(".cpp")]
+    data += [*files(under="eval/metrics"), *files(under="spaces"), *files(".cpp", ".hpp")]
     expected = {str(path) for path in [*code_files(), *data]}
     assert any(name.endswith("prompts.jsonl") for name in expected)
     assert shipped == expected

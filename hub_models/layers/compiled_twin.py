@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -52,8 +53,15 @@ def _folder() -> Path:
 def _digest(source: Path, compiler: str) -> str:
     """Of all that decides what the library holds; a home that several machines share keeps one for each processor."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    parts = (source.read_text(encoding="utf-8"), " ".join(FLAGS), version, platform.machine(), _processor())
+    parts = (*_texts(source), " ".join(FLAGS), version, platform.machine(), _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _texts(source: Path) -> list[str]:
+    """Of the file and of those of ours that it includes."""
+    text = source.read_text(encoding="utf-8")
+    included = re.findall(r'^#include "(.+)"$', text, re.MULTILINE)
+    return [text, *(part for name in included for part in _texts(source.parent / name))]
 
 
 def _processor() -> str:

@@ -10,9 +10,9 @@ constexpr int GRADIENTS = EXTENT_X;
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <thread>
 #include <vector>
+
+#include "../layers/in_parallel.hpp"
 
 constexpr int TILE = 16;                // pixels a side
 constexpr int LANES = 8;                // pixels of a row at once
@@ -45,18 +45,6 @@ static inline Floats exp_of_negative(Floats x) {
   p = p * f + 6.9314718055994531e-1f;
   p = p * f + 1.0f;
   return (Floats)((Ints)p + n);
-}
-
-// Calls work(begin, end) for shares of [0, count) on `threads` threads; which thread does what changes no result.
-static void in_parallel(int threads, int64_t count, int64_t share, const std::function<void(int64_t, int64_t)>& work) {
-  std::atomic<int64_t> next{0};
-  auto take = [&] {
-    for (int64_t begin; (begin = next.fetch_add(share)) < count;) work(begin, std::min(begin + share, count));
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads && i * share < count; i++) others.emplace_back(take);
-  take();
-  for (auto& other : others) other.join();
 }
 
 struct Camera {

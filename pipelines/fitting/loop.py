@@ -53,6 +53,10 @@ class Objective(Protocol):
         `generator` lives on the CPU. Torch's global generators are seeded too, so dropout repeats as well.
         """
 
+    # An objective that changes weights between steps, and may change how many rows they have, also has
+    # `after_step(part: str, step: int, optimizer: torch.optim.Optimizer) -> None`, called after optimizer step `step`
+    # (from 0). It keeps the same Parameter objects, and its modules load weights with any number of rows.
+
     def preview(self, modules: dict[str, nn.Module]) -> Image | None:
         """A picture of what `modules` (the parts in eval mode, with EMA weights if EMA is on) can do; None for none."""
 
@@ -288,6 +292,8 @@ class Loop:
         numbers["grad_norm"] = self.engine.clip(prepared, math.inf if max_norm is None else max_norm)
         self._check_finite(part, numbers)
         optimizer.step()
+        if hasattr(self.objective, "after_step"):
+            self.objective.after_step(part, self.step, optimizer)
         return numbers | {"lr": optimizer.param_groups[0]["lr"]}
 
     def _accumulate(self, part: str, micro_batches: list[Any]) -> dict[str, float]:

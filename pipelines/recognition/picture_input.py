@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -17,6 +17,7 @@ ResizeMode = Literal["stretch", "pad"]
 
 KINDS = "a PIL picture, a numpy array, a tensor or the path of a picture file"
 CHANNELS = (1, 3, 4)
+WHITE = (1.0, 1.0, 1.0)
 LUMA = (0.299, 0.587, 0.114)
 """Grey of red, green and blue (ITU-R BT.601), as in PIL's mode L."""
 
@@ -67,11 +68,54 @@ def rgb_picture(picture: Image.Image, name: str = "picture") -> Image.Image:
     Raises:
         ValueError: for a mode that cannot be converted, values out of their range, or a damaged file.
     """
+    return rgb_and_alpha(picture, name)[0]
+
+
+def rgb_and_alpha(
+    picture: Image.Image, name: str = "picture", background: Sequence[float] = WHITE
+) -> tuple[Image.Image, Image.Image | None]:
+    """As `rgb_picture`, on a background of any colour, and how opaque each pixel was.
+
+    Args:
+        picture: of any mode; I holds 0..65535, F holds 0..1.
+        name: of the picture, for errors.
+        background: red, green and blue in [0, 1] that transparent parts become.
+
+    Returns:
+        The picture in mode RGB, and its alpha in mode L, or None where nothing can be transparent.
+
+    Raises:
+        ValueError: as `rgb_picture`.
+    """
     values = _values(name, picture)
     if values.dtype == np.uint8 and values.shape[2:] != (4,):
-        return Image.fromarray(values).convert("RGB")
-    pixels = _with_channels(_from_array(name, values), 3)
-    return Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).numpy())
+        return Image.fromarray(values).convert("RGB"), None
+    pixels = _from_array(name, values)
+    rgb = Image.fromarray(_bytes(_with_channels(pixels, 3, background)).permute(1, 2, 0).numpy())
+    return rgb, Image.fromarray(_bytes(pixels[3]).numpy()) if len(pixels) == 4 else None
+
+
+def open_picture(name: str, path: str | os.PathLike) -> Image.Image:
+    """A picture file, opened but not decoded yet.
+
+    Args:
+        name: of the picture, for errors.
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: no file is there.
+        ValueError: it is no picture file, or has more pixels than PIL's limit.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{name}: there is no picture file at {os.fspath(path)}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(path)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(_too_large(name)) from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: {os.fspath(path)} is no picture file that can be read.") from None
 
 
 def fit_picture(
@@ -108,7 +152,7 @@ def _entries(images: Any) -> Iterator[tuple[str, Any]]:
 
 def _read(name: str, picture: Any) -> Float[Tensor, "channels height width"]:
     if isinstance(picture, str | os.PathLike):
-        with _open(name, picture) as opened:
+        with open_picture(name, picture) as opened:
             return _from_pil(name, opened)
     if isinstance(picture, Image.Image):
         return _from_pil(name, picture)
@@ -117,19 +161,6 @@ def _read(name: str, picture: Any) -> Float[Tensor, "channels height width"]:
     if isinstance(picture, Tensor):
         return _from_tensor(name, picture)
     raise ValueError(f"{name} must be {KINDS}, not {type(picture).__name__}.")
-
-
-def _open(name: str, path: str | os.PathLike) -> Image.Image:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{name}: there is no picture file at {os.fspath(path)}.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(_too_large(name)) from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{name}: {os.fspath(path)} is no picture file that can be read.") from None
 
 
 def _from_pil(name: str, picture: Image.Image) -> Tensor:
@@ -200,14 +231,20 @@ def _in_range(name: str, values: Tensor) -> Float[Tensor, "channels height width
     return values
 
 
-def _with_channels(values: Tensor, channels: int) -> Float[Tensor, "channels height width"]:
+def _with_channels(
+    values: Tensor, channels: int, background: Sequence[float] = WHITE
+) -> Float[Tensor, "channels height width"]:
     if len(values) == 4:
-        values = values[:3] * values[3:] + 1 - values[3:]
+        values = values[:3] * values[3:] + values.new_tensor(background)[:, None, None] * (1 - values[3:])
     if len(values) == channels:
         return values
     if channels == 3:
         return values.expand(3, -1, -1)
     return torch.einsum("chw,c->hw", values, values.new_tensor(LUMA))[None].clamp(0, 1)
+
+
+def _bytes(values: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    return values.mul(255).round().byte()
 
 
 def _check_size(name: str, height: int, width: int) -> None:

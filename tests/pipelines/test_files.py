@@ -105,9 +105,10 @@ def test_json_comes_back_and_faults_are_named(tmp_path):
     with pytest.raises(ValueError, match="Out of range float values"):
         write_json(path, {"loss": float("nan")})
     assert read_json(path) == content, "what was there stays"
-    path.write_text('{"words": ')
-    with pytest.raises(ValueError, match=r"record\.json is truncated or no JSON file"):
-        read_json(path)
+    for broken in ('{"words": ', "[" * 100_000):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=r"record\.json is truncated or no JSON file"):
+            read_json(path)
     with pytest.raises(FileNotFoundError, match=r"gone\.json is missing"):
         read_json(tmp_path / "gone.json")
 

@@ -34,6 +34,15 @@ def test_source_is_built_once_and_again_when_it_changes(source, tmp_path):
 
 
 @needs_compiler
+def test_source_is_built_again_when_what_it_includes_changes(source):
+    source.write_text('#include "value.hpp"\n' + SOURCE % "VALUE * x")
+    for value in (3, 5):
+        source.with_name("value.hpp").write_text(f"#define VALUE {value}\n")
+        compiled_twin.cache_clear()
+        assert compiled_twin(source).twice(2) == 2 * value
+
+
+@needs_compiler
 def test_source_that_does_not_build_warns_and_leaves_nothing(source, tmp_path):
     source.write_text("this is no C++")
     with pytest.warns(UserWarning, match="twice.cpp could not be built, so its slower torch form serves"):

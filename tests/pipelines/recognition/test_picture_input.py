@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pocket_diffusers.pipelines.recognition import picture_input
-from pocket_diffusers.pipelines.recognition.picture_input import Region, fit_picture, picture_tensors, rgb_picture
+from pocket_diffusers.pipelines.recognition.picture_input import (
+    Region,
+    fit_picture,
+    open_picture,
+    picture_tensors,
+    rgb_and_alpha,
+    rgb_picture,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 TENSOR = torch.from_numpy(PIXELS).permute(2, 0, 1).float() / 255
@@ -297,3 +304,32 @@ def test_resizing_is_pils_bilinear():
     assert np.abs(square.permute(1, 2, 0).numpy() - by_pil).max() < 2 / 255
     same, region = fit_picture(TENSOR[:, :, :5], 5)
     assert torch.equal(same, TENSOR[:, :, :5]) and region == Region(0, 0, 5, 5)
+
+
+@pytest.mark.parametrize("background", [(1.0, 1.0, 1.0), (0.0, 0.25, 1.0)])
+def test_transparent_parts_become_the_background(background):
+    alpha = np.array([[0, 51, 255]], np.uint8)
+    colour = np.array([[[10, 20, 30], [40, 50, 60], [70, 80, 90]]], np.uint8)
+    rgb, opaque = rgb_and_alpha(Image.fromarray(np.dstack([colour, alpha])), background=background)
+    share = alpha[..., None] / 255
+    expected = colour * share + 255 * np.array(background) * (1 - share)
+    np.testing.assert_allclose(np.asarray(rgb, np.float64), expected, atol=0.51)
+    np.testing.assert_array_equal(opaque, alpha)
+    assert rgb.mode == "RGB" and opaque.mode == "L"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16"])
+def test_what_cannot_be_transparent_has_no_alpha(mode):
+    picture = Image.fromarray(PIXELS).convert("L" if mode == "I;16" else mode).convert(mode)
+    rgb, opaque = rgb_and_alpha(picture, background=(1.0, 0.0, 0.0))
+    assert opaque is None
+    np.testing.assert_array_equal(rgb, rgb_picture(picture))
+
+
+def test_files_are_opened_without_being_decoded(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    with open_picture("picture", tmp_path / "a.png") as picture:
+        assert picture.size == (7, 5)
+    with pytest.raises(FileNotFoundError, match=r"picture: there is no picture file at .*b\.png"):
+        open_picture("picture", tmp_path / "b.png")
