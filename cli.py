@@ -197,6 +197,48 @@ def train(
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .ply, .spz or .sog file, or a meta.json.")],
+    level: Annotated[
+        int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
+    ] = 0,
+    sh_degree: Annotated[
+        int | None, typer.Option(min=0, max=3, help="Highest degree of view-dependent colour to keep; all if left out.")
+    ] = None,
+    spz_version: Annotated[
+        int | None, typer.Option(min=3, max=4, help="For .spz: 3 for readers that know only gzip; 4 if left out.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Turn a file of Gaussian splats into one of another format.
+
+    The endings of the names say the formats. Axes, colours and rotations stay what they are, to the precision of OUT.
+
+    Examples:
+
+        pocket convert scene.ply scene.spz
+        pocket convert scene.spz scene.ply
+        pocket convert streamed/lod-meta.json small.sog --level 3 --sh-degree 0
+    """
+    if spz_version is not None and target.suffix.lower() != ".spz":
+        raise ValueError(f"--spz-version is for .spz files, which {target} is not.")
+    from .pipelines.splat_conversion import convert_splats
+
+    options = {} if spz_version is None else {"version": spz_version}
+    done = convert_splats(source, target, level, sh_degree, overwrite, **options)
+    print(
+        f"Converted {done.gaussians:,} Gaussians of SH degree {done.sh_degree}: "
+        f"{done.bytes_before:,} bytes in {source}, {done.bytes_after:,} bytes in {target}"
+    )
+
+
+@app.command()
 def card(
     name: Annotated[
         str | None,

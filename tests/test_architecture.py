@@ -89,7 +89,7 @@ MAX_REPOSITORY_BYTES = 8_000_000
 
 CORE = {
     "torch", "diffusers", "transformers", "huggingface_hub", "safetensors", "accelerate", "numpy", "pillow",
-    "jaxtyping", "typer", "rich",
+    "jaxtyping", "typer", "rich", "zstandard",
 }  # fmt: skip
 EXTRAS = {
     "train": {"datasets", "peft", "trimesh", "matplotlib", "imageio-ffmpeg"},

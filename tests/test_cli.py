@@ -46,6 +46,7 @@ OPTIONS = {
     "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
     " runtime",
     "train": "stage preset resume set seed output",
+    "convert": "level sh-degree spz-version overwrite",
     "eval": "only output",
     "export": "to precision model output overwrite",
     "demo": "port model share",
@@ -53,12 +54,13 @@ OPTIONS = {
     "push": "dry-run output space static private overwrite",
 }
 VERBS = ("list", *OPTIONS)
+OF_FILES = {"convert": "scene.ply"}  # verbs that take no method, and what they take in an example
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_help_names_every_option_with_an_example(verb):
     text = run(verb, "--help")
-    for option in [*(f"--{name}" for name in OPTIONS[verb].split()), f"pocket {verb} snapgen"]:
+    for option in [*(f"--{name}" for name in OPTIONS[verb].split()), f"pocket {verb} {OF_FILES.get(verb, 'snapgen')}"]:
         assert option in text
 
 
@@ -83,7 +85,7 @@ def test_list_is_quick_and_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
-@pytest.mark.parametrize("verb", OPTIONS)
+@pytest.mark.parametrize("verb", [verb for verb in OPTIONS if verb not in OF_FILES])
 def test_unknown_method_names_the_nearest(capsys, tmp_path, monkeypatch, verb):
     monkeypatch.chdir(tmp_path)
     needed = {"export": ["--to", "onnx"], "push": ["me/snapgen", "--dry-run"]}
@@ -259,3 +261,43 @@ def test_eval_knows_the_world_too(capsys, tmp_path):
     sentence = complaint(capsys, "eval", "world", "--only", "rendring", "-o", str(tmp_path / "out"))
     assert "measurement 'rendring' is unknown" in sentence and "nearest: 'rendering'" in sentence
     assert not (tmp_path / "out").exists()
+
+
+def test_convert_says_what_it_wrote(capsys, tmp_path):
+    import torch
+
+    from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+    from pocket_diffusers.hub_models.rendering.splat_files import read_splats, write_splats
+
+    draw = torch.Generator().manual_seed(0)
+    shapes = ((40, 3), (40, 3), (40, 4), (40,), (40, 9, 3))
+    write_splats(Gaussians(*(torch.randn(shape, generator=draw) for shape in shapes)), tmp_path / "a.ply")
+    source, target = str(tmp_path / "a.ply"), str(tmp_path / "b.spz")
+    said = run("convert", source, target, "--spz-version", "3", "--sh-degree", "1")
+    before, after = (Path(path).stat().st_size for path in (source, target))
+    assert said == f"Converted 40 Gaussians of SH degree 1: {before:,} bytes in {source}, {after:,} bytes in {target}\n"
+    assert Path(target).read_bytes()[:2] == b"\x1f\x8b" and read_splats(target).sh_degree == 1
+    assert "b.spz exists already" in complaint(capsys, "convert", source, target)
+    run("convert", source, target, "--overwrite")
+    assert Path(target).read_bytes()[:4] == b"NGSP"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["a.ply", "b.splat"], "must be a file that is written, .ply, .spz, .sog, meta.json: .splat is not"),
+        (["none.ply", "b.spz"], "none.ply is missing"),
+        (["a.ksplat", "b.spz"], ".ksplat is not"),
+        (["a.ply", "b.ply", "--spz-version", "3"], "--spz-version is for .spz files"),
+        (["a.ply", "b.spz", "--spz-version", "2"], "--spz-version"),
+        (["a.ply", "b.spz", "--sh-degree", "4"], "--sh-degree"),
+        (["a.ply", "b.spz", "--level", "1"], "level must be 0, not 1"),
+        (["a.ply", "b.spz"], "a.ply must be a PLY file"),
+    ],
+)
+def test_bad_conversions(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.ply", "a.ksplat"):
+        Path(name).write_bytes(b"no splats\n")
+    assert named in complaint(capsys, "convert", *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ksplat", "a.ply"]

@@ -1,0 +1,88 @@
+"""Splats for files: random ones, public ones, and files that are damaged in every way."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+
+SPLATS = Path(os.environ.get("POCKET_DATA", Path(__file__).parents[5] / "shared" / "data"), "splats")
+HOSTILE_CASES = int(os.environ.get("POCKET_HOSTILE_CASES", "1000"))
+CLEAR = (ValueError, FileNotFoundError)
+
+
+def random_splats(count: int, degree: int = 0, seed: int = 0) -> Gaussians:
+    """Values as those of a trained scene."""
+    draw = torch.Generator().manual_seed(seed)
+    return Gaussians(
+        torch.randn(count, 3, generator=draw) * 5,
+        torch.rand(count, 3, generator=draw) * 8 - 8,
+        torch.randn(count, 4, generator=draw),
+        torch.randn(count, generator=draw) * 3,
+        torch.randn(count, (degree + 1) ** 2, 3, generator=draw) * 0.3,
+    )
+
+
+@pytest.fixture
+def splats() -> Callable[..., Gaussians]:
+    return random_splats
+
+
+@pytest.fixture
+def public() -> Callable[[str], Path]:
+    """Path of a public file below the splats, or a skip."""
+
+    def find(name: str) -> Path:
+        if not (SPLATS / name).exists():
+            pytest.skip(f"{name} is not here: set POCKET_DATA to the folder that holds splats/{name}")
+        return SPLATS / name
+
+    return find
+
+
+def damaged(whole: bytes, draw: np.random.Generator) -> bytes:
+    """A file with some bytes changed, or a piece cut out, doubled, moved or replaced by a large number."""
+    data = bytearray(whole)
+    place = int(draw.integers(len(data)))
+    end = min(len(data), place + int(draw.integers(1, 64)))
+    match int(draw.integers(7)):
+        case 0:
+            return bytes(data[:place])
+        case 1:
+            del data[place:end]
+        case 2:
+            data[place:place] = data[place:end]
+        case 3:
+            data[place:end] = draw.bytes(end - place)
+        case 4:
+            for _ in range(int(draw.integers(1, 8))):
+                data[int(draw.integers(len(data)))] ^= 1 << int(draw.integers(8))
+        case 5:
+            data[place : place + 4] = draw.choice([b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f", b"\0\0\xc0\x7f"])
+        case 6:
+            head = int(draw.integers(min(64, len(data))))
+            data[head] = int(draw.integers(256))
+    return bytes(data)
+
+
+@pytest.fixture
+def refuses() -> Callable[[Callable[[bytes], object], list[bytes]], int]:
+    """Reads damaged files and returns how many were refused; all others must give finite Gaussians."""
+
+    def check(read: Callable[[bytes], object], files: list[bytes], cases: int = HOSTILE_CASES) -> int:
+        refused = 0
+        draw = np.random.default_rng(0)
+        for case in range(cases):
+            data = damaged(files[case % len(files)], draw)
+            try:
+                read(data).check_finite()
+            except CLEAR as error:
+                assert str(error).endswith(".") and "\n" not in str(error) and len(str(error)) < 500, str(error)
+                refused += 1
+        return refused
+
+    return check
