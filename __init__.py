@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
+WHEEL = f"pocket_diffusers-{__version__}-py3-none-any.whl"
 
 _ROOT = Path(__file__).parent
 _CHECKPOINTS = _ROOT / "hub_models" / "checkpoints"
@@ -43,6 +44,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
     nearest = get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     guess = f" (nearest: {nearest[0]!r})" if nearest else ""
     return ValueError(f"{kind} {name!r} is unknown: use one of {', '.join(known)}{guess}.")
+
+
+def missing_package(purpose: str, package: str, extra: str) -> ImportError:
+    """The error for an optional package that is not installed: what needs it, and the extra that brings it.
+
+    It names the wheel's file and a checkout, which pip takes an extra of as well, and no name on an index of packages:
+    whoever takes the name there could put anything under it.
+    """
+    return ImportError(
+        f"{purpose} needs {package}, which comes with the extra {extra!r}: pip install '{WHEEL}[{extra}]', "
+        f"or in a checkout pip install -e '.[{extra}]'."
+    )
 
 
 @cache

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import _CHECKPOINTS, __version__, unknown_name
+from . import _CHECKPOINTS, __version__, missing_package, unknown_name
 from .pipelines import METHODS
 from .pipelines.library_chatter import silence_imports
 
@@ -29,6 +29,10 @@ _ClickError = typer.BadParameter.__mro__[2]  # click's own base class of errors;
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="Short name of the method; `pocket list` shows them.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the result; made if need be.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --output.")]
+License = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Licence of weights of your own, by the Hub's name, such as mit; else unknown."),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _complain(str(error))
         if not isinstance(error, ModuleNotFoundError) or error.name.startswith("pocket_diffusers"):
             raise
-        return _complain(f"the package {error.name!r} is missing: {_how_to_install(error.name)}")
+        return _complain(_what_is_missing(error.name))
 
 
 @app.callback(invoke_without_command=True)
@@ -243,7 +247,9 @@ def card(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="A method, or weights such as snapgen-nano; none with --check means all."
+            metavar="[NAME_OR_FOLDER]",
+            help="A method, weights such as snapgen-nano, or a folder with weights of your own; none with --check "
+            "means all.",
         ),
     ] = None,
     output: Annotated[
@@ -258,36 +264,52 @@ def card(
     readme: Annotated[
         Path | None, typer.Option(help="Renew the table of methods between its two markers in this file.")
     ] = None,
+    license: License = None,
 ) -> None:
     """Render a model card from measured facts, or check that one still tells the truth.
 
     Every number of a card comes from eval/results, from the weights or from the record of their training; a number
     that nobody measured is an error. Without --output the card is printed.
 
+    The card of a folder of your own, which a training or save_pretrained left, says how to load it, what its files
+    hold and, where its training.json is there, how it was trained; nothing that was measured of our weights. --output
+    replaces what is there, a README.md of yours too; --check looks in its README.md for what the Hub would refuse.
+
     Examples:
 
         pocket card snapgen
         pocket card snapgen --output cards/README.md
+        pocket card ./my-snapgen --license mit
         pocket card --check
     """
-    if check:
-        from .model_cards.freshness import find_stale
+    own = None
+    if name is not None:
+        from .model_cards.own_weights import own_weights
 
-        problems = find_stale(name, readme)
-        for problem in problems:
-            print(problem, file=sys.stderr)
-        if problems:
-            raise typer.Exit(1)
-        print("Nothing is stale, and every number is a measured one.")
+        own = own_weights(name)
+    if license is not None and own is None:
+        raise ValueError("--license is for the card of a folder of your own.")
+    if check:
+        _check_cards(name, readme, own)
         return
     if name is None and readme is None:
         raise ValueError("there is nothing to render: name a method, such as `pocket card snapgen`.")
-    from .model_cards.method_table import write_method_table
-    from .model_cards.render import cards_of, render_card, write_card
-
     if readme is not None:
+        from .model_cards.method_table import write_method_table
+
         write_method_table(readme)
         print(f"Renewed the table of methods in {readme}")
+    if own is not None:
+        from .model_cards.own_card import render_own_card, write_own_card
+
+        if output is None:
+            print(render_own_card(own, license=license), end="")
+            return
+        write_own_card(own, output, license)
+        print(f"Wrote {output}")
+        return
+    from .model_cards.render import cards_of, render_card, write_card
+
     if name is not None and output is not None:
         from .pipelines.library_chatter import silence_libraries
 
@@ -300,7 +322,12 @@ def card(
 
 @app.command()
 def push(
-    slug: Slug,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SLUG_OR_FOLDER", help="A method; `pocket list` shows them. Or a folder with weights of your own."
+        ),
+    ],
     repo: Annotated[str, typer.Argument(metavar="REPO", help="Where to: OWNER/NAME on the Hub.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only put everything into --output; send nothing.")
@@ -311,27 +338,40 @@ def push(
         bool, typer.Option(help="Also make the page that runs in the browser, as Space REPO-static; needs npm.")
     ] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="Make new repositories private; needs --no-space.")
+        bool,
+        typer.Option(
+            "--private",
+            help="Make new repositories private, and say in their cards how to install from one; needs --no-space.",
+        ),
     ] = False,
+    license: License = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Publish a method on the Hugging Face Hub: weights, card, contract, results and samples, and its Space.
+    """Publish a method, or weights of your own, on the Hugging Face Hub, with card, wheel and Space.
 
-    With --dry-run nothing is sent and no token is needed: look at the folder (outputs/push-SLUG without --output).
+    With --dry-run nothing is sent and no token is needed: look at the folder (outputs/push-NAME without --output).
     Otherwise the token comes from `hf auth login` or HF_TOKEN, and the folder is kept only if --output names it.
     A method with several weights gets a repository for each: those of ascan-nano-judge go to REPO-judge.
+
+    Of a folder of your own, which a training or save_pretrained left, only the parts of the pipeline are published:
+    settings and safetensors of what model_index.json names, the code that loads them, the card, training.json and
+    LICENSE; what stays behind is named. A README.md that you wrote is the card, with the pictures it shows, and only
+    front matter that it lacks is added; `pocket card FOLDER -o FOLDER/README.md` replaces it. The Space loads REPO.
 
     Examples:
 
         pocket push snapgen me/snapgen --dry-run
         pocket push snapgen me/snapgen --no-space --private
+        pocket push ./my-snapgen me/my-snapgen --license mit --dry-run
     """
-    _check_known("method", slug, METHODS)
+    from .model_cards.own_weights import own_weights
     from .model_cards.publishing import publish
     from .pipelines.library_chatter import silence_libraries
 
     silence_libraries()
-    addresses = publish(slug, repo, output, dry_run, space, static, private, overwrite, say=_say)
+    if own_weights(source) is None:
+        _check_known("method", source, METHODS)
+    addresses = publish(source, repo, output, dry_run, space, static, private, overwrite, license, say=_say)
     for address in addresses:
         print(address)
 
@@ -495,6 +535,26 @@ def _print_stages(slug: str, stages: dict[str, Any]) -> None:
     Console().print(table)
 
 
+def _check_cards(name: str | None, readme: Path | None, own: Any) -> None:
+    """`pocket card --check`: every problem on stderr, and exit status 1 if there is one."""
+    if own is not None:
+        from .model_cards.own_card import own_card_faults
+
+        problems = own_card_faults(own)
+    else:
+        from .model_cards.freshness import find_stale
+
+        problems = find_stale(name, readme)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    said = (
+        f"{own.folder / 'README.md'} has no fault." if own else "Nothing is stale, and every number is a measured one."
+    )
+    print(said)
+
+
 def _check_known(kind: str, name: str, known: Any) -> None:
     if name not in known:
         raise unknown_name(kind, name, known)
@@ -504,7 +564,7 @@ def _megabytes(folder: Path) -> str:
     return f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB"
 
 
-def _how_to_install(module: str) -> str:
+def _what_is_missing(module: str) -> str:
     """Names the extra of this package that brings `module`."""
     from importlib.metadata import requires
 
@@ -513,8 +573,8 @@ def _how_to_install(module: str) -> str:
         package, _, marker = requirement.partition(";")
         if package.strip().lower().startswith(wanted.lower()) and "extra ==" in marker:
             extra = marker.rsplit("extra ==", 1)[1].strip(" '\"")
-            return f"install it with `pip install 'pocket-diffusers[{extra}]'`."
-    return f"install it with `pip install {wanted}`."
+            return str(missing_package("this command", wanted, extra))
+    return f"the package {module!r} is missing, and no extra of pocket-diffusers brings it."
 
 
 def _say(text: str) -> None:

@@ -143,7 +143,7 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         told = torch.cat(told, -1)
         shape = self.shape_head(told)
         change = shape[..., :3].clamp(-MAX_CHILD_LOG_SCALE, MAX_CHILD_LOG_SCALE)
-        own = torch.ones(positions.shape[1], 1, device=positions.device).index_fill_(0, torch.tensor(0), 0)
+        own = (torch.arange(positions.shape[1], device=positions.device) > 0)[:, None]
         log_scales = parent_log_scales[:, None] + own * change  # the parent's own scale is the stored one
         upright = torch.tensor([1.0, 0, 0, 0], device=positions.device)
         logit = math.log(START_OPACITY / (1 - START_OPACITY))

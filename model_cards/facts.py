@@ -1,6 +1,5 @@
 """What a card may say: numbers of the result files, of the weights themselves, and of the training record."""
 
-import hashlib
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,22 @@ from safetensors import SafetensorError, safe_open
 
 from .. import __version__
 from ..pipelines import METHODS
-from ..pipelines.files import read_json, sha256
+from ..pipelines.files import read_json
 from ..pipelines.loading import stored_task
+from ..pipelines.weights import weight_files, weights_digest
 from .configs import model_configs, recipe_configs, weight_configs
 from .result_table import result_table, verdict
 from .template import CardTemplate, Sources, slug_of
-from .wheel import wheel_address
+from .training_facts import read_training
+from .wheel import install_words
 
 Facts = dict[str, Any]
 """Nested facts by name; result rows stand at the top level under their ids."""
 
 
-def gather_facts(template: CardTemplate, name: str, weights: Path, repository: str, sources: Sources) -> Facts:
+def gather_facts(
+    template: CardTemplate, name: str, weights: Path, repository: str, sources: Sources, private: bool = False
+) -> Facts:
     """Everything that the placeholders of a card can name.
 
     - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high` and `verdict` besides its own fields;
@@ -31,10 +34,10 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
       `weights.repository`, `weights.sha256`
     - `config.<component>.<field>` of these weights, `model.<class>.<preset>.<field>` of a model of the method,
       `recipe.<stage>.<preset>.<field>` of its training
-    - `training.table`, `training.commands`: from `training/<name>.json`
+    - `training.replay`, `training.table`, `training.commands`: from `training/<name>.json`
     - `embedded.<component>.source`: the frozen encoder that the weights contain
     - `samples.<argument>`, `pipeline.name`, `pipeline.task`, `paper.arxiv`, `package.version`,
-      `package.wheel`: what to tell pip
+      `package.install`: how to install it, as comments of code
 
     Args:
         template: the card's template.
@@ -42,6 +45,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         weights: their folder.
         repository: what a reader loads: a Hub id, or a name.
         sources: where results and training records are.
+        private: whether a reader must log in to the Hub.
 
     Raises:
         FileNotFoundError: when a file is missing.
@@ -60,7 +64,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
         "config": weight_configs(weights),
         "model": model_configs(slug),
         "recipe": recipe_configs(slug),
-        "package": {"version": __version__, "wheel": wheel_address(repository)},
+        "package": {"version": __version__, "install": install_words(repository, private)},
         "samples": dict(template.method.samples or {}),
         "paper": {"arxiv": template.method.paper},
     }
@@ -112,59 +116,6 @@ def count_weights(folder: Path) -> dict[str, Any]:
             for node in _nodes(total, (*component, *key.split(".")[:-1])):
                 node["parameters"] = node.get("parameters", 0) + size
     return total
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a repository.
-
-    Raises:
-        FileNotFoundError: when there are none.
-    """
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder} has no safetensors weights.")
-    return files
-
-
-def weights_digest(folder: Path) -> str:
-    """One sha256 of all weights of a repository, whatever its other files say."""
-    total = hashlib.sha256()
-    for path in weight_files(folder):
-        total.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
-    return total.hexdigest()
-
-
-def read_training(path: Path, digest: str) -> dict[str, str]:
-    """How weights were trained: `table`, one line a part, and `commands`, one line a command.
-
-    The record names the sha256 of the weights that it describes, so that it cannot outlive them. Its `parts` have the
-    keys `part`, `what`, `data`, `commands`, `seed`, `hardware` and `time`, all of them written by whoever trained.
-
-    Raises:
-        FileNotFoundError: when there is no record.
-        ValueError: when it lacks something, or the weights changed since.
-    """
-    record = read_json(path)
-    parts = record.get("parts")
-    keys = ("part", "what", "data", "commands", "seed", "hardware", "time")
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-        raise ValueError(f"{path} must hold a list 'parts'.")
-    for part in parts:
-        lacking = [key for key in keys if part.get(key) in (None, "", [])]
-        if lacking or not isinstance(part["commands"], list):
-            raise ValueError(
-                f"{path}: part {part.get('part')!r} must say {', '.join(lacking) or 'commands as a list'}."
-            )
-    if record.get("weights_sha256") != digest:
-        raise ValueError(
-            f"{path} describes other weights than those here: say how these were trained, then set "
-            f'"weights_sha256": "{digest}".'
-        )
-    columns = ("part", "what", "data", "seed", "hardware", "time")
-    lines = ["| part | training | data | seed | hardware | time |", "|---|---|---|---|---|---|"]
-    lines += ["| " + " | ".join(str(part[key]) for key in columns) + " |" for part in parts]
-    commands = [command for part in parts for command in part["commands"]]
-    return {"table": "\n".join(lines), "commands": "\n".join(commands)}
 
 
 def _pipeline_of(slug: str, weights: Path) -> dict[str, str]:

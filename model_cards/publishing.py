@@ -1,10 +1,10 @@
-"""`pocket push`: a complete model repository and its Space, put together in a folder or on the Hub."""
+"""`pocket push`: complete model repositories and their Space, put together in a folder or on the Hub."""
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import distribution
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -19,16 +19,25 @@ from ..pipelines.files import write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
+from .own_card import own_card
+from .own_repository import copy_own
+from .own_space import write_own_space
+from .own_training import RECORD, read_own_training
+from .own_weights import OwnWeights, own_weights
 from .plain_files import copy_plain, refuse_links
 from .render import CARD, card_faults, cards_of, render_card, result_rows
 from .samples import FOLDER, renew_samples
 from .template import PACKAGE_SOURCES, Sources, join_card, read_template, read_text, slug_of, split_card
-from .validate import check_space_card, refuse_faults
+from .validate import check_license, check_own_card, check_space_card, linked_files, refuse_faults
 from .wheel import NAME, build_wheel, wheel_address
 
 _HTTPError = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub is built on; also "no connection"
 _SPACES = Path(__file__).parents[1] / "spaces"
-_REPLACED = {"model": ["*.whl", "samples/*", "eval/*", "export/*", ".eval_results/*"], "space": ["*.whl", "assets/*"]}
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
+_REPLACED = {
+    "model": ["*.whl", "samples/*", "eval/*", "export/*", ".eval_results/*", RECORD],
+    "space": ["*.whl", "assets/*"],
+}
 """Remote files that a push takes away when the new folder no longer has them."""
 
 
@@ -68,7 +77,7 @@ def check_repo(repo: str) -> None:
 
 
 def publish(
-    slug: str,
+    source: str,
     repo: str,
     output: Path | None = None,
     dry_run: bool = False,
@@ -76,19 +85,22 @@ def publish(
     static: bool = False,
     private: bool = False,
     overwrite: bool = False,
+    license: str | None = None,
     say: Callable[[str], Any] = lambda text: None,
 ) -> list[str]:
     """`pocket push`: assembles, and unless `dry_run` uploads.
 
     Args:
-        slug: of the method.
+        source: slug of a method, or a folder with weights of one's own.
         repo: id "owner/name" on the Hub.
-        output: folder that keeps what was assembled, with a record; a dry run without one takes outputs/push-<slug>.
+        output: folder that keeps what was assembled, with a record; a dry run without one takes outputs/push-<name>.
         dry_run: sends nothing and needs no token.
         space: also the gradio Space.
         static: also the static Space "<repo>-static".
-        private: new repositories are private. No Space then: its build could not fetch the wheel.
+        private: new repositories are private, and their cards say how to install from one. No Space then: its build
+            could not fetch the wheel.
         overwrite: replaces an earlier result in `output`.
+        license: of weights of one's own, by the Hub's name for it.
         say: told in a few words what is being done.
 
     Returns:
@@ -101,18 +113,32 @@ def publish(
     check_repo(repo)
     if private and (space or static):
         raise ValueError("--private needs --no-space: the build of a private Space cannot fetch the wheel beside it.")
+    check_license(license)
+    own = own_weights(source)
+    if own is None and license is not None:
+        raise ValueError(f"--license is for weights of your own: those of {source} have their licence in their card.")
+    if own is not None and static:
+        raise ValueError("--static is for the package's own weights: leave it out for a folder of yours.")
     if not dry_run:
         require_token()  # before the minutes of work, not after them
+    name = own.name if own else source
     if output is None and dry_run:
-        output = Path("outputs") / f"push-{slug}"
+        output = Path("outputs") / f"push-{name}"
+
+    def put_into(folder: Path) -> list[Part]:
+        if own is not None:
+            return assemble_own(own, repo, folder, space, license, private, say)
+        return assemble(source, repo, folder, space, static, private=private, say=say)
+
     start = perf_counter()
     if output is None:
         with TemporaryDirectory() as scratch:
-            return push(assemble(slug, repo, Path(scratch), space, static, say=say), private, say)
+            return push(put_into(Path(scratch)), private, say)
     with result_folder(output, overwrite) as folder:
-        parts = assemble(slug, repo, folder, space, static, say=say)
-        inputs = {"method": slug, "repo": repo, "space": space, "static": static, "private": private}
-        write_record(folder, f"pocket push {slug}", inputs | {"dry_run": dry_run}, None, perf_counter() - start)
+        parts = put_into(folder)
+        inputs = {"method": own.slug if own else source, "repo": repo, "space": space, "static": static}
+        inputs |= {"weights": name, "private": private, "license": license, "dry_run": dry_run}
+        write_record(folder, f"pocket push {name}", inputs, None, perf_counter() - start)
         addresses = [] if dry_run else push(parts, private, say)
     return addresses or [str(output / part.folder.name) for part in parts]
 
@@ -124,6 +150,7 @@ def assemble(
     space: bool = True,
     static: bool = False,
     sources: Sources = PACKAGE_SOURCES,
+    private: bool = False,
     say: Callable[[str], Any] = lambda text: None,
 ) -> list[Part]:
     """Puts everything that a push uploads into sub-folders of `folder`, checked; nothing is fetched or sent.
@@ -137,6 +164,7 @@ def assemble(
         space: whether to make the gradio Space.
         static: whether to make the page that runs in the browser.
         sources: where templates, results and weights are.
+        private: whether the model repositories will be.
         say: told in a few words what is being done.
 
     Returns:
@@ -158,7 +186,7 @@ def assemble(
             kind = name.removeprefix(f"{slug}-nano")
             say(f"putting the model repository {repo}{kind} together")
             parts.append(Part(folder / f"model{kind}", f"{repo}{kind}", "model"))
-            assemble_model(name, f"{repo}{kind}", folder / f"model{kind}", wheel, sources)
+            assemble_model(name, f"{repo}{kind}", folder / f"model{kind}", wheel, sources, private)
         if space:
             say("putting the Space together")
             assemble_space(slug, repo, folder / "space", wheel, [part.repo for part in parts])
@@ -171,7 +199,76 @@ def assemble(
     return parts
 
 
-def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: Sources = PACKAGE_SOURCES) -> None:
+def assemble_own(
+    own: OwnWeights,
+    repo: str,
+    folder: Path,
+    space: bool = True,
+    license: str | None = None,
+    private: bool = False,
+    say: Callable[[str], Any] = lambda text: None,
+) -> list[Part]:
+    """As `assemble`, for weights of a user's own: one model repository, and a Space that loads it.
+
+    Raises:
+        FileNotFoundError: when a piece is missing.
+        ValueError: for a wrong id, and for a card or file that must not be published.
+        OSError: when something cannot be read, built or written.
+    """
+    check_repo(repo)
+    parts = [Part(folder / "model", repo, "model")]
+    with TemporaryDirectory() as scratch:
+        say(f"putting the model repository {repo} together")
+        assemble_own_model(own, repo, folder / "model", license, private, say)
+        say("building the wheel")
+        wheel = build_wheel(Path(scratch))
+        copy_plain(wheel, folder / "model" / wheel.name)
+        if space:
+            say("putting the Space together")
+            assemble_space(own.slug, repo, folder / "space", wheel, own=own)
+            parts.append(Part(folder / "space", repo, "space", "gradio"))
+    for part in parts:
+        _refuse_odd_names(part.folder)
+    return parts
+
+
+def assemble_own_model(
+    own: OwnWeights,
+    repo: str,
+    folder: Path,
+    license: str | None = None,
+    private: bool = False,
+    say: Callable[[str], Any] = lambda text: None,
+) -> None:
+    """Writes the model repository of a user's own weights, but for the wheel.
+
+    It holds what the index names, the code that loads it, the card, the record of the training, the licence, and the
+    pictures that a card of his shows; nothing else that lies in his folder.
+
+    Raises:
+        FileNotFoundError: when a piece is missing.
+        ValueError: when the card is faulty, or for a link, a pickle, damaged weights, or a place of this machine.
+        OSError: when something cannot be read or written.
+    """
+    from ..pipelines.repository import check_repository
+
+    text, runs = own_card(own, repo, license, private, say), read_own_training(own)
+    copy_own(own, folder)
+    if runs:
+        write_json(folder / RECORD, runs)
+    for name in _shown_pictures(text, own.folder):
+        copy_plain(own.folder / name, folder / name)
+    (folder / CARD).write_text(text, encoding="utf-8")
+    check_repository(folder, digests=True)
+    refuse_faults(check_own_card(text, f"{repo}/{CARD}", folder))
+    left_out = own.left_out({path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()})
+    if left_out:
+        say(f"leaving out what is no part of the pipeline: {', '.join(left_out)}")
+
+
+def assemble_model(
+    name: str, repo: str, folder: Path, wheel: Path, sources: Sources = PACKAGE_SOURCES, private: bool = False
+) -> None:
     """Writes a model repository: weights, shim, card, samples, export contract, results, licence and wheel.
 
     Args:
@@ -180,6 +277,7 @@ def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: Sou
         folder: made here.
         wheel: of this package, which the card says how to install.
         sources: where templates, results and weights are.
+        private: whether a reader must log in to the Hub.
 
     Raises:
         FileNotFoundError: when a piece is missing.
@@ -193,7 +291,7 @@ def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: Sou
     slug, weights = slug_of(name), sources.checkpoints / name
     refuse_links(weights)
     check_repository(weights, digests=True)
-    text = render_card(name, repo, sources=sources)
+    text = render_card(name, repo, sources=sources, private=private)
     copy_plain(weights, folder, shutil.ignore_patterns(CARD, ".*", "__pycache__"))
     (folder / CARD).write_text(text, encoding="utf-8")
     template = read_template(sources.template(name))
@@ -214,12 +312,19 @@ def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: Sou
     refuse_faults(card_faults(template, text, f"{repo}/{CARD}", folder))
 
 
-def assemble_space(slug: str, repo: str, folder: Path, wheel: Path, models: list[str] | None = None) -> None:
+def assemble_space(
+    slug: str,
+    repo: str,
+    folder: Path,
+    wheel: Path,
+    models: list[str] | None = None,
+    own: OwnWeights | None = None,
+) -> None:
     """Writes the Space: its app, a README that names the models, the wheel, and requirements that name the wheel.
 
     Where README and requirements say WHEEL, its address in the Space is put: the Hub installs requirements before it
     copies the other files.
-    `models` are ids of the model repositories; None is `repo` alone.
+    `models` are ids of the model repositories; None is `repo` alone. Of `own` weights the app loads those of `repo`.
 
     Raises:
         FileNotFoundError: when the method has no Space, or a file of it is missing.
@@ -230,6 +335,8 @@ def assemble_space(slug: str, repo: str, folder: Path, wheel: Path, models: list
     if not (source / "app.py").is_file():
         raise FileNotFoundError(f"{slug} has no Space: {source / 'app.py'} is missing.")
     copy_plain(source, folder, shutil.ignore_patterns("static", "__pycache__", "node_modules", ".*"))
+    if own is not None:
+        write_own_space(own, repo, folder)
     copy_plain(wheel, folder / wheel.name)
     requirements = read_text(folder / "requirements.txt")
     if requirements.count(" @ WHEEL\n") != 1:
@@ -329,6 +436,18 @@ def _write_space_card(folder: Path, repo: str, models: list[str] | None = None) 
     body = body.replace("OWNER/NAME", repo).replace("WHEEL", wheel_address(f"spaces/{repo}"))
     path.write_text(join_card({**front, "models": models}, body), encoding="utf-8")
     refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
+
+
+def _shown_pictures(card: str, folder: Path) -> list[str]:
+    """Pictures that a card shows and that lie below its folder, neither hidden nor reached through a link."""
+    root, targets = folder.resolve(), {PurePosixPath(str(target)) for target in linked_files(*split_card(card, CARD))}
+    return [
+        str(path)
+        for path in sorted(targets)
+        if path.suffix.lower() in _PICTURES and (folder / path).is_file()
+        if not path.is_absolute() and not any(part.startswith(".") for part in path.parts)
+        if (folder / path).parent.resolve() == root / path.parent
+    ]
 
 
 def _write_license(folder: Path) -> None:

@@ -16,7 +16,11 @@ CARD = "README.md"
 
 
 def render_card(
-    name: str, repository: str | None = None, weights: Path | None = None, sources: Sources = PACKAGE_SOURCES
+    name: str,
+    repository: str | None = None,
+    weights: Path | None = None,
+    sources: Sources = PACKAGE_SOURCES,
+    private: bool = False,
 ) -> str:
     """The finished card of weights.
 
@@ -25,6 +29,7 @@ def render_card(
         repository: the Hub id they will have; None takes `name`.
         weights: their folder; None takes the one that came with the package.
         sources: where templates, results and weights are.
+        private: whether a reader must log in to the Hub.
 
     Returns:
         Text of the card: front matter with `model-index`, and the filled text.
@@ -35,7 +40,7 @@ def render_card(
     """
     template = read_template(sources.template(name))
     refuse_bare_numbers(template.body, str(template.path), template.offset + 1)
-    facts = gather_facts(template, name, weights or sources.checkpoints / name, repository or name, sources)
+    facts = gather_facts(template, name, weights or sources.checkpoints / name, repository or name, sources, private)
     body = fill("\n" * template.offset + template.body, facts, str(template.path))[template.offset :]
     return join_card(_front(template, name, facts), body)
 

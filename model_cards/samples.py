@@ -8,7 +8,7 @@ from typing import Any
 
 from ..pipelines.files import read_json
 from ..pipelines.result_folder import RECORD, result_folder, write_record
-from .facts import weights_digest
+from ..pipelines.weights import weights_digest
 from .recognition_samples import SOURCES, recognize
 from .template import CardTemplate
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from .. import unknown_name
+from .machine_places import places_in
 from .placeholders import PLACEHOLDER
 from .template import split_card
 
@@ -18,6 +20,17 @@ LICENSES = {
     "openrail", "creativeml-openrail-m", "openrail++", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "unlicense",
     "other",
 }  # fmt: skip
+OWN_LICENSES = LICENSES | {
+    "unknown", "afl-3.0", "apple-amlr", "apple-ascl", "artistic-2.0", "bigcode-openrail-m", "bigscience-bloom-rail-1.0",
+    "bigscience-openrail-m", "bsd", "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-2.5",
+    "cc-by-3.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
+    "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cdla-permissive-1.0", "cdla-permissive-2.0",
+    "cdla-sharing-1.0", "deepfloyd-if-license", "ecl-2.0", "epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1", "eupl-1.2",
+    "gemma", "gfdl", "gpl", "gpl-2.0", "h-research", "intel-research", "isc", "lgpl", "lgpl-2.1", "lgpl-lr", "llama2",
+    "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "lppl-1.3c", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1",
+    "osl-3.0", "pddl", "postgresql", "wtfpl", "zlib",
+}  # fmt: skip
+"""What the Hub knows: under which of them a user publishes is for him to say, or to leave open."""
 LIBRARIES = {"diffusers", "transformers"}
 PIPELINE_TAGS = {
     "text-to-image", "image-to-image", "image-to-video", "text-to-video", "text-to-3d", "image-to-3d",
@@ -38,7 +51,10 @@ _SPACE_KEYS = {
     "startup_duration_timeout",
 }  # fmt: skip
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)[^)]*\)")
-_MACHINE_PATH = re.compile(r"(?<![\w./])/(?:home|root|tmp|Users|work|mnt|usr|var)/\S*")
+_MACHINE_PATH = re.compile(
+    r"(?<![\w./])/(?:home|root|tmp|Users|Volumes|work|workspace|mnt|media|usr|var|opt|srv|data|scratch|content|kaggle)/"
+    r"\S*|(?<!\w)[A-Z]:\\\S+"
+)
 
 
 def check_model_card(text: str, where: str, files: Path | None = None, method: bool = True) -> list[str]:
@@ -59,13 +75,46 @@ def check_model_card(text: str, where: str, files: Path | None = None, method: b
     faults += _one_of(front, "library_name", LIBRARIES)
     faults += _one_of(front, "pipeline_tag", PIPELINE_TAGS)
     faults += _texts(front, "tags")
-    if front.get("license") == "other" and not front.get("license_link"):
-        faults.append("license is 'other', which needs license_name and license_link")
-    faults += _model_index(front)
+    faults += [*_other_license(front), *_model_index(front)]
     faults += [*_body(body), *_links(front, body, files)]
     if method and PLAIN_WORDS not in " ".join(body.split()):
         faults.append(f"the text must say {PLAIN_WORDS!r}")
     return [f"{where}: {fault}." for fault in faults]
+
+
+def check_own_card(text: str, where: str, files: Path | None = None) -> list[str]:
+    """Faults of the card of a user's own weights, one sentence each; none when it is good.
+
+    His words are his own: only what the Hub would refuse, what is not there, and what names his machine are faults.
+
+    Args:
+        text: the card.
+        where: its name, for the sentences.
+        files: folder of the repository, to find the files that the card links to; None skips that.
+    """
+    try:
+        front, body = split_card(text, where)
+    except ValueError as error:
+        return [str(error)]
+    faults = _keys(front, set(front), ("license", "library_name", "pipeline_tag", "tags"))
+    faults += _one_of(front, "license", OWN_LICENSES)
+    faults += _one_of(front, "library_name", {"diffusers"})
+    faults += _one_of(front, "pipeline_tag", PIPELINE_TAGS)
+    faults += [*_texts(front, "tags"), *_other_license(front), *_model_index(front)]
+    places = dict.fromkeys([*(match[0] for match in _MACHINE_PATH.finditer(body)), *places_in(front)])
+    faults += [f"{place!r} is a path of one machine" for place in places]
+    faults += _links(front, body, files)
+    return [f"{where}: {fault}." for fault in faults]
+
+
+def check_license(license: str | None) -> None:
+    """Refuses what is no licence that the Hub knows.
+
+    Raises:
+        ValueError: naming the nearest one.
+    """
+    if license is not None and license not in OWN_LICENSES:
+        raise unknown_name("license", license, sorted(OWN_LICENSES))
 
 
 def check_space_card(text: str, where: str, files: Path | None = None) -> list[str]:
@@ -107,9 +156,15 @@ def _keys(front: Mapping[str, Any], known: set[str], needed: tuple[str, ...]) ->
 
 
 def _one_of(front: Mapping[str, Any], key: str, allowed: set[str]) -> list[str]:
-    if key not in front or front[key] in allowed:
+    if key not in front or (isinstance(front[key], str) and front[key] in allowed):
         return []
     return [f"{key} must be one of {', '.join(sorted(allowed))}, not {front[key]!r}"]
+
+
+def _other_license(front: Mapping[str, Any]) -> list[str]:
+    if front.get("license") != "other" or front.get("license_link"):
+        return []
+    return ["license is 'other', which needs license_name and license_link"]
 
 
 def _texts(front: Mapping[str, Any], key: str) -> list[str]:
@@ -141,7 +196,16 @@ def _body(body: str) -> list[str]:
 def _links(front: Mapping[str, Any], body: str, files: Path | None) -> list[str]:
     if files is None:
         return []
+    return [
+        f"{target!r} is linked, but is not there"
+        for target in linked_files(front, body)
+        if not (files / target).exists() or not (files / target).resolve().is_relative_to(files.resolve())
+    ]
+
+
+def linked_files(front: Mapping[str, Any], body: str) -> list[str]:
+    """Files of the repository to which a card links, or which its widget shows."""
     targets = [target for target in _LINK.findall(body) if not re.match(r"[a-z]+:|#", target)]
     outputs = [entry.get("output") or {} for entry in front.get("widget") or [] if isinstance(entry, dict)]
-    targets += [output["url"] for output in outputs if "url" in output]
-    return [f"{target!r} is linked, but is not there" for target in targets if not (files / target).exists()]
+    urls = [output["url"] for output in outputs if isinstance(output, dict) and "url" in output]
+    return targets + [url for url in urls if not re.match(r"[a-z]+:", str(url))]

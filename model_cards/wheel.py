@@ -11,12 +11,11 @@ import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
-from .. import __version__
+from .. import WHEEL
 from ..pipelines.files import whole_file
 from .plain_files import copy_plain
 
 NAME = "pocket-diffusers"
-WHEEL = f"{NAME.replace('-', '_')}-{__version__}-py3-none-any.whl"
 HUB = "https://huggingface.co"
 """Address of the Hub in published files, whatever mirror HF_ENDPOINT names for this machine alone."""
 PACKAGE = __package__.split(".")[0]
@@ -41,6 +40,22 @@ def wheel_address(repository: str) -> str:
         The address there; without an owner the bare name of the file, which pip looks for on the disk only.
     """
     return f"{HUB}/{repository}/resolve/main/{WHEEL}" if "/" in repository else WHEEL
+
+
+def install_words(repository: str, private: bool = False) -> str:
+    """How a reader of a card installs this package, as comments of code: from the wheel in the same repository.
+
+    Args:
+        repository: as `wheel_address` takes it.
+        private: whether the Hub wants a login, which pip does not send, before it hands out the wheel.
+    """
+    if not private:
+        return f"# pip install {wheel_address(repository)}"
+    return (
+        "# this repository is private and pip does not log in: fetch the wheel after `hf auth login`, then install it\n"
+        f"# hf download {repository} {WHEEL} --local-dir .\n"
+        f"# pip install ./{WHEEL}"
+    )
 
 
 def build_wheel(folder: Path) -> Path:

@@ -99,7 +99,7 @@ class RepositoryMixin:
         super().to_json_file(json_file_path)
         path = Path(json_file_path)
         if path.name == INDEX and type(self).__module__.startswith(f"{PACKAGE}."):
-            _write_shim(type(self), path.parent)
+            write_shim(type(self), path.parent)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
@@ -205,6 +205,30 @@ def check_repository(
         _check_digests(folder)
 
 
+def component_classes(folder: Path) -> dict[str, type]:
+    """The components that the index of a repository names, and their classes.
+
+    Raises:
+        FileNotFoundError: when there is no index.
+        ValueError: when it is damaged, or takes a component from somewhere else or from nowhere.
+    """
+    return {
+        name: _component_class(folder, name, library, class_name)
+        for name, (library, class_name) in _components(read_json(folder / INDEX, dict), folder).items()
+    }
+
+
+def component_weights(folder: Path, cls: type) -> list[Path]:
+    """The safetensors files from which a component is loaded; none of what has no weights, such as a scheduler.
+
+    Raises:
+        FileNotFoundError: when one is missing.
+        ValueError: when the index of several is damaged.
+    """
+    stem = _weights_stem(cls)
+    return [] if stem is None else _weight_files(folder, stem, None)
+
+
 def _components(index: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
     if "_class_name" not in index:
         raise ValueError(f"{folder / INDEX} names no pipeline class.")
@@ -233,16 +257,23 @@ def _component_class(folder: Path, name: str, library: str, class_name: str) -> 
 def _check_component(folder: Path, cls: type, variant: str | None) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing, though {INDEX} names it.")
-    if issubclass(cls, ModelMixin):
-        _check_weights(folder, "diffusion_pytorch_model", variant, _meta_diffusers_model(folder, cls))
-    elif issubclass(cls, PreTrainedModel):
-        _check_weights(folder, "model", variant, _meta_transformers_model(folder, cls))
+    stem = _weights_stem(cls)
+    if stem is not None:
+        make = _meta_diffusers_model if issubclass(cls, ModelMixin) else _meta_transformers_model
+        _check_weights(folder, stem, variant, make(folder, cls))
     elif "Scheduler" in cls.__name__:
         read_json(folder / "scheduler_config.json", dict)
     elif "Token" in cls.__name__:
         _check_tokenizer(folder)
     elif not any(folder.iterdir()):
         raise FileNotFoundError(f"{folder} is empty.")
+
+
+def _weights_stem(cls: type) -> str | None:
+    """How the library of a class calls the files of its weights; None for what has none."""
+    if issubclass(cls, ModelMixin):
+        return "diffusion_pytorch_model"
+    return "model" if issubclass(cls, PreTrainedModel) else None
 
 
 def _check_tokenizer(folder: Path) -> None:
@@ -383,12 +414,33 @@ def _check_storable(name: str, module: nn.Module, dtype: torch.dtype) -> None:
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
     """Without paths of the machine that wrote it; `dtype` float32, or transformers would load the stored half."""
-    kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
+    kept = without_machine_keys(config)
     return {**kept, "dtype": "float32"} if "dtype" in kept else kept
 
 
-def _write_shim(cls: type[DiffusionPipeline], folder: Path) -> None:
-    """Names the class in `model_index.json` as [shim, class], as diffusers does for code of a repository."""
+def without_machine_keys(content: Any) -> Any:
+    """JSON without the fields in which libraries note where they found a file, however deep they lie."""
+    if isinstance(content, list):
+        return [without_machine_keys(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    return {key: without_machine_keys(value) for key, value in content.items() if key not in MACHINE_KEYS}
+
+
+def write_shim(cls: type[DiffusionPipeline], folder: Path) -> None:
+    """Writes `pipeline_<slug>.py`, and names the class in `model_index.json` as [shim, class].
+
+    That is how diffusers looks for the code of a repository.
+
+    Args:
+        cls: a pipeline of this package.
+        folder: the repository, with its index.
+
+    Raises:
+        FileNotFoundError: when there is no index.
+        ValueError: when it is damaged.
+        OSError: when something cannot be written.
+    """
     index = _portable(read_json(folder / INDEX, dict))
     shim = cls.__module__.rpartition(".")[2]
     modules = {library for library, _ in _components(index, folder).values() if library.startswith(f"{PACKAGE}.")}
@@ -424,10 +476,15 @@ def _check_digests(folder: Path) -> None:
 
 
 def _write_readme(pipeline: DiffusionPipeline, draft: Path, readme: str | None, title: str) -> None:
-    name = type(pipeline).__name__
     if readme is None:
-        readme = README.format(title=title, task=_task(name), module=f"{PACKAGE}.pipelines", name=name)
+        readme = readme_stub(type(pipeline), title)
     (draft / "README.md").write_text(readme, encoding="utf-8")
+
+
+def readme_stub(cls: type[DiffusionPipeline], title: str) -> str:
+    """The README of a repository that nobody has described yet."""
+    name = cls.__name__
+    return README.format(title=title, task=_task(name), module=f"{PACKAGE}.pipelines", name=name)
 
 
 def _task(name: str) -> str:

@@ -114,15 +114,24 @@ REIMPLEMENTATION = (
 )
 
 
+OWN_WEIGHTS = (
+    "Runs `{model}`, weights that their owner made; nothing was measured of them. What else is on this page runs the "
+    "nano weights of Pocket Diffusers. The models run in this app itself: no other service sees what you give them."
+)
+
+
 @contextmanager
-def page(title: str, tagline: str, note: str = REIMPLEMENTATION) -> Iterator[gr.Blocks]:
+def page(title: str, tagline: str, note: str = REIMPLEMENTATION, model: str | None = None) -> Iterator[gr.Blocks]:
     """The frame of a Space: header above, footer below, the queue's limits; between them a `desk`, or one in each tab.
 
     Args:
         title: the method's name.
         tagline: what it does, in one sentence.
-        note: what a visitor must know; Markdown.
+        note: what a visitor must know of the package's own weights; Markdown.
+        model: other weights that run here, of which that is not said; of a folder its name alone is shown.
     """
+    if model is not None:
+        note = OWN_WEIGHTS.format(model=Path(model).resolve().name if os.path.isdir(model) else model)
     _keep_uploads_private()
     words = f"<div><h1>{escape(title)}</h1><p>{escape(tagline)}</p></div>"
     with gr.Blocks(title=f"{title} · Pocket Diffusers", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:

@@ -111,6 +111,14 @@ def files(*suffixes: str, under: str = ".") -> Iterator[Path]:
                 yield (Path(folder) / name).relative_to(ROOT)
 
 
+def text_of(path: Path) -> str | None:
+    """What a file says; None for one that is no text, or too long to be one that a person reads."""
+    try:
+        return path.read_text(encoding="utf-8") if path.stat().st_size < 1_000_000 else None
+    except UnicodeDecodeError:
+        return None
+
+
 SCRIPTS = ("tests/", "spaces/", "hub_models/checkpoints/", "eval/metrics/", f"{REGISTERED}/")
 """Code that others load: it is no part of the package, and imports that absolutely."""
 
@@ -198,6 +206,45 @@ def test_no_text_refers_to_a_document_that_is_not_here():
     }
     found = {str(path): match[0] for path, text in texts.items() if (match := ELSEWHERE.search(text))}
     assert not found, "give the reason itself, or a paper's section after its arXiv number"
+
+
+A_WHEEL, AN_ADDRESS = r"pocket_diffusers-[\w.*-]+\.whl", r"pocket-diffusers\[\w+\] @ "
+FROM_AN_INDEX = re.compile(rf"""pip3? install (?:-\S+ )*['"]?(?!{A_WHEEL}|{AN_ADDRESS})pocket[-_]diffusers""")
+
+
+def test_nothing_recommends_our_name_on_an_index_that_anybody_may_take_it_on():
+    mine = {Path(__file__).name, "README.md"}
+    texts = {path: text for path in files() if path.name not in mine and (text := text_of(ROOT / path))}
+    assert {Path("cli.py"), Path("Makefile"), Path("model_cards/snapgen.md"), Path(".ci/run")} <= texts.keys()
+    found = {str(path): match[0] for path, text in texts.items() if (match := FROM_AN_INDEX.search(text))}
+    assert not found, "say the extra, and use pocket_diffusers.missing_package in code"
+
+
+@pytest.mark.parametrize(
+    ("text", "asks_an_index"),
+    [
+        ("pip install pocket-diffusers", True),
+        ("pip3 install pocket_diffusers", True),
+        ('pip install --upgrade "pocket-diffusers[train]"', True),
+        ("pip install 'pocket-diffusers[demo]'", True),
+        ("pip install pocket_diffusers-nightly", True),
+        ("pip install pocket_diffusers-0.1.0-py3-none-any.whl", False),
+        ("pip install 'pocket_diffusers-0.1.0-py3-none-any.whl[train]'", False),
+        ("pip install 'pocket-diffusers[demo] @ WHEEL'", False),
+        ("pip install -e '.[train]'", False),
+    ],
+)
+def test_such_advice_is_told_from_a_file_of_ours(text, asks_an_index):
+    assert (FROM_AN_INDEX.search(text) is not None) == asks_an_index
+
+
+def test_a_missing_package_is_said_with_its_extra_and_what_brings_it():
+    error = pocket_diffusers.missing_package("a plot", "matplotlib", "train")
+    assert isinstance(error, ImportError) and str(error) == (
+        "a plot needs matplotlib, which comes with the extra 'train': "
+        f"pip install 'pocket_diffusers-{pocket_diffusers.__version__}-py3-none-any.whl[train]', "
+        "or in a checkout pip install -e '.[train]'."
+    )
 
 
 @pytest.mark.parametrize(

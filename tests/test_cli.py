@@ -10,12 +10,14 @@ from types import SimpleNamespace
 
 import accelerate
 import pytest
+import tiny_ascan
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from pocket_diffusers import __version__, checkpoint, cli
 from pocket_diffusers.cli import app, main
+from pocket_diffusers.model_cards import publishing
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb"}
 
@@ -50,8 +52,8 @@ OPTIONS = {
     "eval": "only output",
     "export": "to precision model output overwrite",
     "demo": "port model share",
-    "card": "output check readme",
-    "push": "dry-run output space static private overwrite",
+    "card": "output check readme license",
+    "push": "dry-run output space static private license overwrite",
 }
 VERBS = ("list", *OPTIONS)
 OF_FILES = {"convert": "scene.ply"}  # verbs that take no method, and what they take in an example
@@ -223,8 +225,15 @@ def test_output_that_is_a_file(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ModuleNotFoundError("No module named 'trimesh'", name="trimesh"), "pip install 'pocket-diffusers[train]'"),
-        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "pip install 'pocket-diffusers[eval]'"),
+        (
+            ModuleNotFoundError("No module named 'trimesh'", name="trimesh"),
+            "needs trimesh, which comes with the extra 'train'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'sklearn'", name="sklearn"),
+            "needs scikit-learn, which comes with the extra 'eval'",
+        ),
+        (ModuleNotFoundError("No module named 'trimmesh'", name="trimmesh"), "'trimmesh' is missing, and no extra of"),
         (ImportError("this needs the train extra"), "this needs the train extra"),
         (FloatingPointError("loss is nan in step 3"), "loss is nan in step 3"),
     ],
@@ -255,6 +264,49 @@ def test_module_runs_as_a_script():
         [sys.executable, "-m", "pocket_diffusers.cli", "--version"], capture_output=True, text=True, cwd=Path.home()
     )
     assert result.stdout.strip() == __version__
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A folder of weights that a user saved, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    tiny_ascan.PIPELINES["image-classification"].make().save_pretrained("my-reader")
+    return tmp_path / "my-reader"
+
+
+def test_card_of_ones_own_folder(capsys, own):
+    assert main(["card", "./my-reader", "--license", "mit"]) == 0
+    printed = capsys.readouterr().out
+    assert "license: mit\n" in printed and "\n# my-reader\n" in printed
+    assert main(["card", "my-reader", "--check"]) == 2
+    assert "README.md is missing" in capsys.readouterr().err
+    assert main(["card", "my-reader", "--license", "mit", "-o", "my-reader/README.md"]) == 0
+    assert (own / "README.md").read_text() == printed
+    assert main(["card", "my-reader", "--check"]) == 0
+    (own / "README.md").write_text(printed.replace("license: mit", "license: mitt"))
+    capsys.readouterr()
+    assert main(["card", "my-reader", "--check"]) == 1
+    assert "license must be one of" in capsys.readouterr().err
+    assert "--license is for the card of a folder of your own" in complaint(
+        capsys, "card", "snapgen", "--license", "mit"
+    )
+
+
+def test_push_of_ones_own_folder(capsys, own, monkeypatch):
+    monkeypatch.setattr(publishing, "build_wheel", lambda folder: Path(shutil.copy(__file__, folder / "x.whl")))
+    (own / "log.txt").touch()
+    assert main(["push", "my-reader", "me/my-reader", "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == ["outputs/push-my-reader/model", "outputs/push-my-reader/space"]
+    assert "leaving out what is no part of the pipeline: log.txt" in captured.err
+    assert (own.parent / "outputs" / "push-my-reader" / "model" / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("verb", ["card", "push"])
+def test_a_folder_that_is_no_pipeline_of_ours(capsys, own, verb):
+    repo = ["me/x", "--dry-run"] if verb == "push" else []
+    assert "is a single AsCANModel and no pipeline" in complaint(capsys, verb, "./my-reader/model", *repo)
+    assert "nowhere is not there" in complaint(capsys, verb, "./nowhere", *repo)
 
 
 def test_eval_knows_the_world_too(capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .. import missing_package
 from ..pipelines.fitting.run_folder import RunFolder
 
 
@@ -37,5 +38,5 @@ def import_figure() -> type:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("a plot needs matplotlib: pip install 'pocket-diffusers[train]'") from error
+        raise missing_package("a plot", "matplotlib", "train") from error
     return Figure

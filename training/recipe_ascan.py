@@ -236,7 +236,7 @@ def train_segmentation(preset: SegmentationPreset, run: StageRun) -> Path:
         image_size=preset.image_size, drop_path=preset.drop_path,
     )  # fmt: skip
     if preset.backbone:
-        take_backbone(model, AsCANModel.from_pretrained(preset.backbone))
+        take_backbone(model, AsCANModel.from_pretrained(run.begins_with("backbone", preset.backbone)))
     run.learn(Segmentation(model, read, preset.learning_rate, preset.weight_decay), batches)
     return run.save(model)
 
@@ -281,7 +281,7 @@ def train_judge(preset: JudgePreset, run: StageRun) -> Path:
 
 
 def train_generation(preset: GenerationPreset, run: StageRun) -> Path:
-    vae = load_autoencoder(preset.vae or checkpoint("ascan-nano") / "vae").to(run.device)
+    vae = load_autoencoder(run.begins_with("vae", preset.vae or checkpoint("ascan-nano") / "vae")).to(run.device)
     if preset.source == "pocketworld":
         conditions = single_objects(vae, run.pocketworld(pocketworld_instances), preset)
         batches, names = run.indices(len(conditions)), [" ".join(pair) for pair in ALL_PAIRS]

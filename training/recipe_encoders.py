@@ -59,6 +59,8 @@ class ClipPreset(Preset):
 def train_clip(preset: ClipPreset, run: StageRun) -> Path:
     data = run.pocketworld(pocketworld_images)
     torch.manual_seed(preset.seed)
+    if preset.init:
+        run.begins_with("init", preset.init)
     clip, tokenizer = untrained_clip(preset)
     run.learn(Contrastive(clip, tokenizer, data, preset.learning_rate, preset.dense_weight), run.indices(len(data)))
     return run.save(clip, tokenizer)

@@ -181,7 +181,7 @@ def untrained_autoencoder(preset: AutoencoderPreset, run: StageRun, init: str | 
     """New weights, or those of `init`; with an encoder that is named, taken over and frozen if there is one."""
     vae = run.new_model(AutoencoderSnapGen, "vae", init)
     if preset.encoder:
-        published = load_autoencoder(preset.encoder)
+        published = load_autoencoder(run.begins_with("encoder", preset.encoder))
         vae.encoder.load_state_dict(published.encoder.state_dict())
         vae.encoder.requires_grad_(False)
         names = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
@@ -216,9 +216,10 @@ def train_base(preset: BasePreset, run: StageRun) -> Path:
 def untrained_pipeline(preset: BasePreset, run: StageRun) -> SnapGenPipeline:
     """The pipeline around a UNet that is new (or `init`), with the models of earlier stages, on accelerate's device."""
     unet = run.new_model(SnapGenUNet2DConditionModel, "unet")
-    vae = load_autoencoder(preset.vae or run.earlier("refine", "autoencoder"))
+    vae = load_autoencoder(run.begins_with("vae", preset.vae or run.earlier("refine", "autoencoder")))
     unet.register_to_config(sample_size=preset.image_size // pixels_per_latent(vae))
-    text = named_encoders(preset) if preset.text_encoders else own_encoder(run.earlier("clip"))
+    encoders = run.begins_with("text_encoders", preset.text_encoders or run.earlier("clip"))
+    text = named_encoders(preset) if preset.text_encoders else own_encoder(encoders)
     scheduler = training_scheduler("flow", preset.time_shift)
     return SnapGenPipeline(vae=vae, unet=unet, scheduler=scheduler, **text).to(run.device)
 

@@ -26,7 +26,7 @@ from .datasets.bad_rows import SkippedRows
 from .datasets.streams import shuffled_batches, streamed_batches
 from .loop import train
 from .preset import Preset, configure
-from .training_record import write_training_record
+from .training_record import Origin, write_training_record
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def run_stage(
         folder.remove_if_empty()
         raise
     changed = ({} if seed is None else {"seed": seed}) | dict(overrides or {})
-    on_main_process(lambda: write_training_record(run.folder, slug, stage, preset, chosen, changed))
+    on_main_process(lambda: write_training_record(run.folder, model, slug, stage, preset, chosen, changed, run.origins))
     return model
 
 
@@ -107,6 +107,7 @@ class StageRun:
         folder: where it writes, `output`/<stage>.
         resume: go on from the last checkpoint.
         skipped: bad rows that this process did without.
+        origins: the models that it began with, by what the recipe calls them.
     """
 
     stages: Mapping[str, Stage]
@@ -114,6 +115,7 @@ class StageRun:
     folder: Path
     resume: bool
     skipped: SkippedRows = field(default_factory=SkippedRows)
+    origins: dict[str, Origin] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -139,6 +141,19 @@ class StageRun:
         return streamed_batches(preset.source, read, preset.batch_size, preset.seed, preset.split, micro_steps, skipped)
 
     # Models
+
+    def begins_with(self, name: str, source: str | Path) -> str | Path:
+        """Notes a model that is about to be read, for the record of the run; every stage says so of all it reads.
+
+        Args:
+            name: what the recipe calls it.
+            source: its folder or Hub id.
+
+        Returns:
+            `source`.
+        """
+        self.origins[name] = Origin.of(source)
+        return source
 
     def earlier(self, *stages: str) -> Path:
         """Folder of the model that the first of these stages to have been run left in the same output.
@@ -168,7 +183,7 @@ class StageRun:
         init = init or self.preset.init
         if not init:
             return kind.from_preset(self.preset.model, **options)
-        inside = Path(init) / part
+        inside = Path(self.begins_with("init", init)) / part
         return kind.from_pretrained(inside if inside.is_dir() else init)
 
     def learn(self, objective: Objective, batches: Batches) -> None:

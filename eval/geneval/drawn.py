@@ -34,7 +34,7 @@ def drawn_rows(
     records = list(islice(of_few(world_records("test", picture_size), max(GENEVAL_COUNTS)), true_pictures))
     truth = score_found(list(map(own_metadata, records)), detect_records(records, detector), detector)
     score = score_drawn(pipeline, detector, images)
-    model, rival = "GenEval of the nano model", "PocketWorld's own pictures, judged alike"
+    model, rival = "GenEval of the nano model", "PocketWorld's own pictures, seen by the same detector"
     yield run.row(
         "geneval-overall", f"{model} on PocketWorld's prompts, mean over the tags ({score.metric}).",
         measured=score.overall, interval=score.interval, rival=rival, rival_measured=truth.overall, **counted(score),
@@ -44,7 +44,7 @@ def drawn_rows(
     if truth.overall:
         yield run.row(
             "geneval-share-of-truth",
-            f"{model} as a share of what PocketWorld's own pictures get from the same judge.",
+            f"{model} as a share of what PocketWorld's own pictures get from the same detector, {detector.name}.",
             measured=score.overall / truth.overall,
             interval=score.interval and tuple(end / truth.overall for end in score.interval),
             **counted(score),

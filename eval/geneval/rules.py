@@ -66,7 +66,8 @@ def judge_picture(
 ) -> Verdict:
     """Hold the objects found in a picture against the metadata of its prompt.
 
-    A clause of `include` takes the first `count` objects of its class by score; fewer are wrong. As many as `count`
+    A clause of `include` takes the first `count` objects of its class by score (of equal scores see `kept_objects`);
+    fewer are wrong. As many as `count`
     must have its colour; then every one must stand in its relation to every object of the target clause, and a
     target that failed is wrong. A clause of `exclude` fails when there are at least its `count`.
 
@@ -100,7 +101,9 @@ def kept_objects(detections: Detections, tag: str, settings: GenEvalSettings) ->
     """The objects that count, by class, best first.
 
     Scores are compared in float32, in which the official detector gives them: one that equals the threshold is not
-    above it. Of equal scores the later detection comes first, as in the official reversed sort.
+    above it. Scores that differ there come in the official order. Of equal ones the later detection comes first here;
+    the official code reverses numpy's default sort, which promises no order of equals, so that where it keeps some of
+    several equal objects (for a count below their number, or the most that are kept) its choice may be another.
     """
     threshold = np.float32(settings.counting_threshold if tag == "counting" else settings.threshold)
     scores, by_class = np.asarray(detections.scores, np.float32), {}

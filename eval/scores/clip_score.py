@@ -2,19 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch.nn.functional as F
 from PIL import Image
+from transformers import CLIPConfig
 
-from ..instruments.clip import ClipPictures
+from ..instruments.clip import ClipPictures, PictureScaling
 from ..intervals import bootstrap_interval
 
 Compat = Literal["fixed", "official"]
 
-OFFICIAL_BACKBONE = {"patch_size": 32, "image_size": 224, "hidden_size": 768, "projection_dim": 512}  # ViT-B/32
+_TOWER = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+OFFICIAL_BACKBONE = {
+    "text_config": {
+        **_TOWER, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
+        "max_position_embeddings": 77, "vocab_size": 49408,
+    },
+    "vision_config": {
+        **_TOWER, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_channels": 3,
+        "image_size": 224, "patch_size": 32,
+    },
+}  # fmt: skip
+"""What OpenAI's ViT-B/32 computes, in the fields of a `CLIPConfig`; its `projection_dim` is 512."""
+OFFICIAL_END = (49407, 2)
+"""Number of the token where a text's vector is read; 2 is how older files say the same of this vocabulary."""
+OFFICIAL_SCALING = PictureScaling(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""How its pictures are scaled."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +68,9 @@ class ClipScorer:
         model: folder or Hub id of a `transformers.CLIPModel` with its tokenizer, or the name of a checkpoint of this
             package. A `preprocessor_config.json` in it says how pictures are scaled; without one they are scaled to
             [-1, 1], as clip-nano and clip-nano-judge expect.
-        compat: "official" is the protocol of text2image-benchmark: OpenAI's ViT-B/32 and no other, and a caption
-            that is too long is an error. "fixed" takes any backbone and counts captions that were cut.
+        compat: "official" is the protocol of text2image-benchmark: the architecture and picture scaling of OpenAI's
+            ViT-B/32 and no other, and a caption that is too long is an error; whose weights these are, it cannot see.
+            "fixed" takes any backbone and counts captions that were cut.
 
     Raises:
         ValueError: an unknown `compat`, or another backbone than "official" demands.
@@ -91,11 +109,27 @@ class ClipScorer:
         return sum(len(tokens) > length for tokens in self.clip.tokenizer(list(captions)).input_ids)
 
     def _check_official(self) -> None:
-        config = self.clip.config
-        found = {name: getattr(config.vision_config, name, None) for name in OFFICIAL_BACKBONE}
-        found["projection_dim"] = config.projection_dim
-        if found != OFFICIAL_BACKBONE:
+        faults = official_faults(self.clip.config, self.clip.scaling)
+        if faults:
             raise ValueError(
                 f"compat 'official' needs OpenAI's ViT-B/32, such as openai/clip-vit-base-patch32; model is "
-                f"{self.backbone}."
+                f"{self.backbone}, where {faults[0]}."
             )
+
+
+def official_faults(config: CLIPConfig, scaling: PictureScaling) -> list[str]:
+    """In what a CLIP model computes something else than OpenAI's ViT-B/32, in clauses; nothing if it is the same.
+
+    Numbers that do not change a cosine, such as the temperature and dropout, are not looked at, nor are the weights.
+    """
+    expected = {("projection_dim",): (512,), ("text_config", "eos_token_id"): OFFICIAL_END}
+    for tower, fields in OFFICIAL_BACKBONE.items():
+        expected |= {(tower, field): (value,) for field, value in fields.items()}
+    faults = []
+    for path, allowed in expected.items():
+        found = reduce(getattr, path, config)
+        if found not in allowed:
+            faults.append(f"{'.'.join(path)} is {found!r} and not {allowed[0]!r}")
+    if scaling != OFFICIAL_SCALING:
+        faults.append(f"pictures are scaled as {scaling} and not as {OFFICIAL_SCALING}")
+    return faults

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ... import missing_package
 from .feature_distance import FeatureDistance, checked_pair, distance_name
 
 Compat = Literal["fixed", "official"]
@@ -94,7 +95,7 @@ def frechet_distance(
     try:
         from scipy.linalg import sqrtm
     except ImportError:
-        raise ImportError("FID needs scipy: pip install 'pocket-diffusers[eval]'.") from None
+        raise missing_package("FID", "scipy", "eval") from None
     root = sqrtm(cov_1 @ cov_2)
     if not np.isfinite(root).all():
         offset = EPS * np.eye(len(mean_1))

@@ -2,8 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor, nn
 
 from ..files import digest_of, read_json, sha256, write_json
 from ..library_chatter import quiet
@@ -25,22 +23,12 @@ from .bundle_note import bundle_note
 from .contract import CONTRACT, DIGESTS, ComponentContract, PipelineContract
 from .exporter_config import dummy_inputs
 from .measurement import measure
-from .methods import Export, export_of, method_exports
+from .methods import export_of, method_exports
 from .parity import Parity, compare
+from .rehearsal import Rows, as_tuple, rehearse
 
-REHEARSAL_ROWS = 48
-"""Inputs of a real run that are kept for each component: `HELD_OUT` for parity, the others for int8's ranges."""
-HELD_OUT = slice(2, None, 3)
 PARITY_BATCH = 3
 """Batch of the dummy inputs that parity is also compared on, where the back end takes any: not what tracing saw."""
-
-
-@dataclass(frozen=True)
-class _Rehearsal:
-    """What a real run gave to each component and made in the end."""
-
-    inputs: dict[str, list[tuple[Tensor, ...]]]
-    result: np.ndarray
 
 
 def export_pipeline(
@@ -93,7 +81,7 @@ def export_pipeline(
         write_json(folder / CONTRACT, contract.to_record())
         networks = export.modules(pipeline)
         progress("rehearsing")
-        rehearsal = _rehearse(export, pipeline, contract, networks)
+        rehearsed = rehearse(export, pipeline, contract, networks, precision in module.CALIBRATED)
         records = {}
         for component in contract.components:
             progress(f"exporting {component.name}")
@@ -102,11 +90,11 @@ def export_pipeline(
                 component,
                 precision,
                 dummy_inputs(component),
-                _calibration(rehearsal.inputs[component.name]),
+                rehearsed[component.name].calibration,
             )
             module.export(job, artefact(folder, back_end, component.name))
             progress(f"checking {component.name}")
-            records[component.name] = _check(folder, back_end, job, _trials(rehearsal.inputs[component.name]))
+            records[component.name] = _check(folder, back_end, job, rehearsed[component.name].trials)
             write_json(folder / f"{component.name}.json", records[component.name])
         note = bundle_note(contract, back_end, precision, records)
         (folder / "README.md").write_text(note, encoding="utf-8")
@@ -147,48 +135,7 @@ def _write_parts(pipeline: DiffusionPipeline, contract: PipelineContract, folder
         getattr(pipeline, name).save_pretrained(folder / name)
 
 
-def _rehearse(
-    export: Export, pipeline: DiffusionPipeline, contract: PipelineContract, networks: Mapping[str, nn.Module]
-) -> _Rehearsal:
-    """Runs the pipeline as the contract describes it, on the original networks, and keeps what each was given."""
-    inputs: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in networks}
-
-    def recorder(name: str) -> Callable[..., Sequence[Tensor]]:
-        def run(*tensors: Tensor) -> Sequence[Tensor]:
-            inputs[name] += [tuple(t[row : row + 1].clone() for t in tensors) for row in range(len(tensors[0]))]
-            return as_tuple(networks[name](*tensors))
-
-        return run
-
-    parts = {name: getattr(pipeline, name) for name in contract.parts}
-    assembled = export.assemble(contract, {name: recorder(name) for name in networks}, parts)
-    assembled.set_progress_bar_config(disable=True)
-    result = export.rehearse(assembled)
-    expected = export.rehearse(pipeline)
-    if not np.allclose(result, expected, atol=1e-5):
-        raise ValueError(f"{contract.slug}'s contract describes another call than the pipeline's: this is a fault.")
-    return _Rehearsal({name: _spread(rows) for name, rows in inputs.items()}, expected)
-
-
-def _spread(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """At most `REHEARSAL_ROWS` of them, evenly from first to last."""
-    if len(rows) <= REHEARSAL_ROWS:
-        return rows
-    picks = torch.linspace(0, len(rows) - 1, REHEARSAL_ROWS).round().int().tolist()
-    return [rows[pick] for pick in picks]
-
-
-def _trials(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """What parity is compared on: inputs that no range of int8 was taken from, unless there are too few."""
-    return rows[HELD_OUT] or rows
-
-
-def _calibration(rows: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    held_out = range(len(rows))[HELD_OUT]
-    return [row for index, row in enumerate(rows) if index not in held_out]
-
-
-def _check(folder: Path, back_end: str, job: ExportJob, trials: list[tuple[Tensor, ...]]) -> dict[str, Any]:
+def _check(folder: Path, back_end: str, job: ExportJob, trials: Rows) -> dict[str, Any]:
     """The JSON of a component: reloaded, compared and measured."""
     module, component = back_end_module(back_end), job.component
     path = artefact(folder, back_end, component.name)
@@ -220,7 +167,7 @@ def _check(folder: Path, back_end: str, job: ExportJob, trials: list[tuple[Tenso
     }
 
 
-def _parity(module: ModuleType, path: Path, job: ExportJob, trials: list[tuple[Tensor, ...]]) -> Parity:
+def _parity(module: ModuleType, path: Path, job: ExportJob, trials: Rows) -> Parity:
     """On what a real run gave to the component, and for fp32 on dummy inputs of another batch too."""
     run = module.load(path, job.component)
     if job.precision == "fp32":
@@ -242,8 +189,3 @@ def _measured(folder: Path, back_end: str, component: ComponentContract) -> dict
         drawn = dummy_inputs(component, batch=1, seed=2)
         np.savez(inputs, **{spec.name: t.numpy() for spec, t in zip(component.inputs, drawn, strict=True)})
         return measure(folder.absolute(), back_end, component.name, inputs)
-
-
-def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What a network returned, as a tuple."""
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)

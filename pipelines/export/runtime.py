@@ -14,7 +14,7 @@ from torch import Tensor
 from ... import checkpoint
 from ..files import read_json, sha256
 from ..result_folder import RECORD
-from .back_ends import BACK_ENDS, Run, artefact, back_end_module
+from .back_ends import BACK_ENDS, ArrayFunction, artefact, back_end_module
 from .contract import DIGESTS, ComponentContract, PipelineContract, TensorSpec, read_contract
 from .methods import export_behind
 
@@ -128,7 +128,7 @@ def _runner(folder: Path, back_end: str, component: ComponentContract) -> Callab
 
 
 def _in_batches(
-    run: Run, component: ComponentContract, tensors: Sequence[Tensor], most: int | None
+    run: ArrayFunction, component: ComponentContract, tensors: Sequence[Tensor], most: int | None
 ) -> tuple[Tensor, ...]:
     """Runs a component on any batch, in pieces where its files take only so many at once."""
     for spec, tensor in zip(component.inputs, tensors, strict=True):

@@ -9,6 +9,7 @@ from diffusers.utils import is_peft_available
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ... import missing_package
 from ..repository import is_local_path
 
 PEFT_PREFIX = "base_model.model."
@@ -118,7 +119,7 @@ class UNetLoraMixin(LoraBaseMixin):
 
 def _require_peft() -> None:
     if not is_peft_available():
-        raise ImportError("LoRA needs peft: pip install pocket-diffusers[train].")
+        raise missing_package("LoRA", "peft", "train")
 
 
 def _name(source: str | os.PathLike | dict[str, Tensor]) -> str:

@@ -38,13 +38,13 @@ def build(model: str | None = None) -> gr.Blocks:
         model: weights as `load_pipeline` takes them, in place of the package's own of the same kind.
 
     Raises:
-        ValueError: for an unknown name of weights, or a generator whose classes are no pairs of colour and shape.
+        ValueError: for an unknown name of weights, or a generator without classes.
         OSError: when the weights cannot be read.
     """
     silence_libraries()
     loaded = [load_pipeline("ascan", name) for name in (*WEIGHTS, *([model] if model else []))]
     of_kind = {type(pipeline): pipeline for pipeline in loaded}
-    with look.page("AsCAN", TAGLINE, NOTE) as demo, gr.Tabs():
+    with look.page("AsCAN", TAGLINE, NOTE, model) as demo, gr.Tabs():
         with gr.Tab("Detect"), look.desk():
             detect_desk(of_kind[AsCANDetectionPipeline])
         with gr.Tab("Digits"), look.desk():
@@ -136,10 +136,31 @@ def digits_desk(pipeline: AsCANImageClassificationPipeline) -> None:
 
 
 def generate_desk(pipeline: AsCANPipeline) -> None:
-    """A class in, pictures out."""
-    colors, shapes = color_shape_names(list(pipeline.labels))
+    """A class in, pictures out; where the classes are every colour with every shape, a colour and a shape.
+
+    Raises:
+        ValueError: for a model without classes.
+    """
+    labels = list(pipeline.labels)
+    if not labels:
+        raise ValueError("this page draws classes, but the model has none.")
+    pairs = color_shape_names(labels)
 
     @look.friendly_errors()
+    def draw_class(
+        name: str,
+        num_images: int = 4,
+        steps: int = pipeline.defaults.num_inference_steps,
+        guidance: float = pipeline.defaults.guidance_scale,
+        seed: int = 0,
+        new_seed: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
+    ) -> look.Drawn:
+        """Pictures with their captions, a line on the time they took, the same pictures as files, the first seed."""
+        seed = look.chosen_seed(seed, new_seed)
+        request = ImageRequest((name,), None, int(steps), guidance, int(num_images), seed=seed)
+        return look.draw_pictures(pipeline, request, progress, {"class": name}, f"{name} · ")
+
     def draw(
         color: str,
         shape: str,
@@ -150,15 +171,12 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
         new_seed: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds its bar by this default)
     ) -> look.Drawn:
-        """Pictures with their captions, a line on the time they took, the same pictures as files, the first seed."""
-        seed = look.chosen_seed(seed, new_seed)
-        name = f"{color} {shape}"
-        request = ImageRequest((name,), None, int(steps), guidance, int(num_images), seed=seed)
-        return look.draw_pictures(pipeline, request, progress, {"class": name}, f"{name} · ")
+        """As for the class of that colour and that shape."""
+        return draw_class(f"{color} {shape}", num_images, steps, guidance, seed, new_seed, progress)
 
     with look.section("ask"):
-        color = gr.Dropdown(colors, value=colors[0], label="Colour")
-        shape = gr.Dropdown(shapes, value=shapes[0], label="Shape")
+        choices = dict(zip(("Colour", "Shape"), pairs, strict=True)) if pairs else {"Class": labels}
+        asked = [gr.Dropdown(names, value=names[0], label=label) for label, names in choices.items()]
         count = look.setting("Pictures", 1, 8, 4)
         button = gr.Button("Draw", variant="primary", size="lg")
     with look.section("show"):
@@ -167,8 +185,8 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
         steps, guidance = look.sampling_settings(pipeline.defaults, "the class")
         seed, fresh = look.seed_row()
     button.click(
-        draw,
-        [color, shape, count, steps, guidance, seed, fresh],
+        draw if pairs else draw_class,
+        [*asked, count, steps, guidance, seed, fresh],
         [gallery, timing, files, seed],
         concurrency_id="model",
         show_progress_on=gallery,
@@ -177,18 +195,16 @@ def generate_desk(pipeline: AsCANPipeline) -> None:
     )
 
 
-def color_shape_names(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+def color_shape_names(labels: Sequence[str]) -> tuple[list[str], list[str]] | None:
     """Colours and shapes of classes such as "red cube", in PocketWorld's order where it knows them.
 
-    Raises:
-        ValueError: when the classes are not every colour with every shape.
+    Returns:
+        None when the classes are not every colour with every shape.
     """
     parts = [label.partition(" ")[::2] for label in labels]
     colors, shapes = (list(dict.fromkeys(column)) for column in zip(*parts, strict=True))
     if not all(shapes) or len(parts) != len(colors) * len(shapes):
-        raise ValueError(
-            f"this page draws classes such as 'red cube', but the model's are {', '.join(labels[:3])}, ..."
-        )
+        return None
     known = list(COLORS)
     return sorted(colors, key=lambda color: known.index(color) if color in known else len(known)), shapes
 

@@ -47,7 +47,8 @@ def build(model: str | None = None) -> gr.Blocks:
         request = ImageRequest((text,), negative or None, int(steps), guidance, int(num_images), seed=seed)
         return look.draw_pictures(pipeline, request, progress, {"prompt": text, "negative_prompt": negative})
 
-    with look.page("SnapGen", "Text to picture with a model small enough for a phone.") as demo, look.desk():
+    tagline = "Text to picture with a model small enough for a phone."
+    with look.page("SnapGen", tagline, model=model) as demo, look.desk():
         with look.section("ask"):
             prompt, button = look.prompt_row("Prompt", "a red cube left of a blue sphere", "Draw")
             examples = look.example_prompts(EXAMPLES, prompt)

@@ -1,3 +1,3 @@
 """One browser for the contract of Spaces."""
 
-from pages import browser, open_page  # noqa: F401 (fixtures)
+from pages import browser, open_page, serve_folder  # noqa: F401 (fixtures)

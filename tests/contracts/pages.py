@@ -28,7 +28,7 @@ def browser():
 
 @cache
 def _chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pages need pip install 'pocket-diffusers[test]'")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pages need the extra 'test'")
     playwright = sync_api.sync_playwright().start()
     installed = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if installed is None and not Path(playwright.chromium.executable_path).exists():

@@ -20,6 +20,7 @@ from pocket_diffusers.pipelines.export.contract import CONTRACT, PipelineContrac
 from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
 from pocket_diffusers.pipelines.export.methods import export_behind, export_of, method_exports
 from pocket_diffusers.pipelines.export.methods.latents import LatentExport
+from pocket_diffusers.pipelines.export.rehearsal import CALIBRATION_ROWS, RehearsedRows, rehearse
 from pocket_diffusers.pipelines.export.runtime import LIBRARIES, load_bundle
 
 TASKS = [(slug, task) for slug in METHODS for task in METHODS[slug]]
@@ -151,10 +152,45 @@ def test_the_original_networks_behind_the_contract_do_the_same(slug, task):
     again = export.assemble(promised, runners, {name: getattr(pipeline, name) for name in promised.parts})
     again.set_progress_bar_config(disable=True)
     with torch.no_grad():
-        result = export.rehearse(again)
+        result = export.rehearse(again, range(6))
     assert type(again) is type(pipeline) and not [p for part in parts_of(again).values() for p in part.parameters()]
-    np.testing.assert_allclose(result, export.rehearse(pipeline), atol=1e-5, rtol=1e-5)
-    assert len(result) >= 6 and result.std() > 1e-3, "a blank result would prove nothing"
+    np.testing.assert_allclose(result, export.rehearse(pipeline, range(6)), atol=1e-5, rtol=1e-5)
+    assert len(result) == 6 and result.std() > 1e-3, "a blank result would prove nothing"
+
+
+@EVERY_PIPELINE
+def test_a_sample_of_a_rehearsal_is_the_same_whatever_the_others_are(slug, task):
+    pipeline = shared(slug, task)
+    export = export_of(pipeline)
+    alone, among = export.rehearse(pipeline, range(4, 5)), export.rehearse(pipeline, range(2, 6))
+    np.testing.assert_allclose(alone[0], among[2], atol=1e-5)
+
+
+def calibrated(pipeline: DiffusionPipeline) -> dict[str, RehearsedRows]:
+    export = export_of(pipeline)
+    return rehearse(export, pipeline, export.contract(pipeline), export.modules(pipeline), calibrated=True)
+
+
+@EVERY_PIPELINE
+def test_every_component_is_calibrated_on_enough_different_inputs(slug, task):
+    pipeline = shared(slug, task)
+    found = calibrated(pipeline)
+    assert list(found) == [component.name for component in contract_of(pipeline).components]
+    for rows in found.values():
+        taken = {tuple(tensor.numpy().tobytes() for tensor in row) for row in rows.calibration}
+        compared = {tuple(tensor.numpy().tobytes() for tensor in row) for row in rows.trials}
+        assert len(taken) == len(rows.calibration) >= CALIBRATION_ROWS == 64
+        assert len(compared) == len(rows.trials) >= 32 and not taken & compared
+
+
+@EVERY_PIPELINE
+def test_too_few_inputs_to_calibrate_on_are_refused(slug, task, monkeypatch):
+    pipeline = shared(slug, task)
+    kind = type(export_of(pipeline))
+    of_samples = kind.rehearse
+    monkeypatch.setattr(kind, "rehearse", lambda self, pipeline, samples: of_samples(self, pipeline, range(5)))
+    with pytest.raises(ValueError, match=r"needs 64 different inputs .* int8 from, but the rehearsal gave it \d\d?\."):
+        calibrated(pipeline)
 
 
 @EVERY_PIPELINE
@@ -239,7 +275,7 @@ def test_a_rehearsal_is_of_the_default_size_in_four_steps_with_guidance(slug, ta
     pipeline.unet.forward = lambda sample, *given, **named: (steps.append(len(sample)), unet(sample, *given, **named))[
         1
     ]
-    pictures = export_of(pipeline).rehearse(pipeline)
+    pictures = export_of(pipeline).rehearse(pipeline, range(6))
     contract = contract_of(pipeline)
     assert pictures.shape == (6, contract.constants["height"], contract.constants["width"], 3)
     assert pictures.min() >= 0 and pictures.max() <= 1 and steps == [12] * 4

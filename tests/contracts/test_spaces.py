@@ -1,4 +1,4 @@
-"""What every Space keeps, whatever its method: pinned files, named settings, sentences for bad input, a page that fits.
+"""What every Space keeps, whatever its method: pinned files, named settings, sentences for bad input, pages that work.
 
 A method adds a line to `ASKS`; what only its own page can do is tested in `tests/spaces/<slug>/`.
 """
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from pocket_diffusers.pipelines import METHODS
 
-gradio = pytest.importorskip("gradio", reason="Spaces need pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 SPACES = Path(__file__).resolve().parents[2] / "spaces"
 SCENE, DIGIT = "scene.png", "digit.png"
@@ -28,6 +28,8 @@ ASKS: dict[str, dict[str, dict]] = {
 }
 """slug -> endpoint -> what a caller says at least, the names of files among it; other settings keep their defaults."""
 ENDPOINTS = [(slug, endpoint) for slug, endpoints in ASKS.items() for endpoint in endpoints]
+STATIC = [slug for slug in METHODS if (SPACES / slug / "static").is_dir()]
+BOTH_SIZES = pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
 DRAWING = [(slug, endpoint) for slug, endpoint in ENDPOINTS if "steps" in ASKS[slug][endpoint]]
 """Those that start from noise: their last answer is the seed."""
 
@@ -146,9 +148,11 @@ def test_a_seed_is_kept_and_a_bad_one_gets_one_sentence(spaces, files, slug, end
         assert f"Seed must be a whole number from 0 to 2147483647, not {said}." in str(error.value)
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
+@BOTH_SIZES
 @pytest.mark.parametrize("slug", METHODS)
-def test_the_page_fits_names_itself_and_asks_no_other_host(spaces, open_page, tmp_path, slug, width, dark):
+def test_a_click_on_the_page_makes_a_result_and_it_fits_names_itself_and_asks_no_other_host(
+    spaces, open_page, tmp_path, slug, width, dark
+):
     _, address, _ = spaces(slug)
     page = open_page(address, width=width, dark=dark)
     title = re.search(r"^title: (.*)$", (SPACES / slug / "README.md").read_text(encoding="utf-8"), re.MULTILINE).group(
@@ -167,10 +171,15 @@ def test_the_page_fits_names_itself_and_asks_no_other_host(spaces, open_page, tm
         page.wait_for_function("tab => tab.getAttribute('aria-selected') == 'true'", arg=tab.element_handle())
         button.wait_for()
         page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+    if tabs:
+        tabs[0].click()
+    page.locator(".pocket-examples .thumbnail-item, .gallery-item").filter(visible=True).first.click()
+    page.get_by_text(re.compile(r"^\d+ \w+ in [\d.]+ m?s")).first.wait_for()
+    page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
     assert page.screenshot(path=tmp_path / "page.png", full_page=True)
 
 
-@pytest.mark.parametrize("slug", [slug for slug in METHODS if (SPACES / slug / "static").is_dir()])
+@pytest.mark.parametrize("slug", STATIC)
 def test_a_static_page_is_a_static_space_that_names_no_other_host(slug, tmp_path_factory):
     site = site_of(slug, tmp_path_factory)
     assert "sdk: static\n" in (site / "README.md").read_text()
@@ -182,3 +191,29 @@ def test_a_static_page_is_a_static_space_that_names_no_other_host(slug, tmp_path
     assert json.loads((site / "run.json").read_text())["inputs"]["method"] == slug
     promised = json.loads((site / "model" / "contract.json").read_text())["components"]
     assert {path.stem for path in (site / "model").glob("*.onnx")} == {component["name"] for component in promised}
+
+
+def ask_static(page) -> None:
+    """A click on the first example, or a stroke down the board of a page that one draws on."""
+    examples, board = page.locator(".examples button"), page.locator("canvas.board")
+    if examples.count():
+        return examples.first.click()
+    frame = board.bounding_box()
+    middle = frame["x"] + frame["width"] / 2
+    page.mouse.move(middle, frame["y"] + 0.15 * frame["height"])
+    page.mouse.down()
+    page.mouse.move(middle, frame["y"] + 0.85 * frame["height"], steps=10)
+    page.mouse.up()
+
+
+@BOTH_SIZES
+@pytest.mark.parametrize("slug", STATIC)
+def test_a_gesture_on_the_static_page_makes_a_result_in_the_browser(
+    slug, tmp_path_factory, serve_folder, open_page, tmp_path, width, dark
+):
+    page = open_page(serve_folder(site_of(slug, tmp_path_factory)), width=width, dark=dark)
+    page.get_by_text("Ready").wait_for()
+    ask_static(page)
+    page.get_by_text(re.compile(r"^1 \w+ in [\d.]+ s, in this browser")).wait_for()
+    page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+    assert page.screenshot(path=tmp_path / "static.png", full_page=True)

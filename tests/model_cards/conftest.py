@@ -1,16 +1,19 @@
 """A little world to make cards from: one method, two result rows, and weights of a few numbers."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_ascan
+import tiny_snapgen
 from safetensors.numpy import save_file
 
-from pocket_diffusers.model_cards.facts import weights_digest
 from pocket_diffusers.model_cards.template import Sources
+from pocket_diffusers.pipelines.weights import weights_digest
 
 TEMPLATE = """---
 license: apache-2.0
@@ -78,14 +81,21 @@ PAPER_ROW = ROW | {
     "n": None,
     "hardware": None,
 }
-PART = {
-    "part": "unet",
-    "what": "rectified flow",
-    "data": "PocketWorld",
-    "commands": ["pocket train snapgen --stage base"],
+RUN = {
+    "method": "snapgen",
+    "stage": "base",
+    "preset": "nano",
+    "command": "pocket train snapgen --stage base",
     "seed": 3,
+    "data": "PocketWorld",
+    "settings": {"steps": 1200, "batch_size": 64},
+    "seconds": 120,
     "hardware": "one core",
-    "time": "2 minutes",
+    "date": "2025-01-30T12:00:00+00:00",
+    "versions": {"torch": "2.6.0"},
+    "digest_in": {},
+    "parts": {},
+    "note": None,
 }
 
 
@@ -118,8 +128,8 @@ class World:
         self.template.write_text(text.replace(old, new))
 
     def describe_training(self, **changes: Any) -> None:
-        record = {"weights_sha256": weights_digest(self.weights), "parts": [PART | changes]}
-        (self.sources.cards / "training" / "snapgen-nano.json").write_text(json.dumps(record))
+        runs = [RUN | {"digest_out": weights_digest(self.weights)} | changes]
+        (self.sources.cards / "training" / "snapgen-nano.json").write_text(json.dumps(runs))
 
     def put_samples(self, **changes: Any) -> None:
         """Files as if the weights had drawn them."""
@@ -144,3 +154,24 @@ def world(tmp_path: Path) -> World:
 def row() -> Callable[..., dict[str, Any]]:
     """Makes a result row with some fields changed."""
     return lambda **changes: ROW | changes
+
+
+@pytest.fixture(scope="session")
+def saved_pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `save_pretrained` leaves of two tiny pipelines: `reader` is a classifier, `painter` draws texts."""
+    root = tmp_path_factory.mktemp("saved")
+    tiny_ascan.PIPELINES["image-classification"].make().save_pretrained(root / "reader")
+    tiny_snapgen.make_pipeline("l").save_pretrained(root / "painter")
+    return root
+
+
+@pytest.fixture
+def reader(saved_pipelines: Path, tmp_path: Path) -> Path:
+    """A classifier's folder that a test may change."""
+    return shutil.copytree(saved_pipelines / "reader", tmp_path / "my-reader")
+
+
+@pytest.fixture
+def painter(saved_pipelines: Path, tmp_path: Path) -> Path:
+    """A text-to-image folder, tokenizer and all, that a test may change."""
+    return shutil.copytree(saved_pipelines / "painter", tmp_path / "my-painter")

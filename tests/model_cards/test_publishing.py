@@ -17,10 +17,13 @@ from huggingface_hub import constants, parse_eval_result_entries
 from pocket_diffusers import checkpoint
 from pocket_diffusers.cli import main
 from pocket_diffusers.model_cards import publishing
+from pocket_diffusers.model_cards.own_weights import read_own_weights
 from pocket_diffusers.model_cards.publishing import Part, assemble_model, assemble_space, check_repo, publish, push
 from pocket_diffusers.model_cards.render import render_card
 from pocket_diffusers.model_cards.wheel import WHEEL
+from pocket_diffusers.pipelines.weights import weights_digest
 from pocket_diffusers.spaces import build_static as build
+from pocket_diffusers.training.training_chain import KEYS
 
 REPO = "me/snapgen"
 
@@ -190,6 +193,18 @@ def test_private_space_is_refused_with_its_reason():
         publish("snapgen", REPO, dry_run=True, private=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"license": "mit"}, "--license is for weights of your own: those of snapgen"),
+        ({"license": "mitt"}, "license 'mitt' is unknown: use one of .*nearest: 'mit'"),
+    ],
+)
+def test_licence_of_what_is_not_ones_own(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        publish("snapgen", REPO, dry_run=True, **arguments)
+
+
 # Putting together
 
 
@@ -217,6 +232,22 @@ def test_model_repository_is_complete(model):
     entries = parse_eval_result_entries(yaml.safe_load(found[".eval_results/snapgen.yaml"]))
     rows = {row["id"]: row["measured"] for row in json.loads(found["eval/snapgen.json"])}
     assert entries and all(rows[entry.task_id] == entry.value for entry in entries)
+
+
+def test_every_card_of_a_private_push_says_how_to_install(space, world, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(publishing, "assemble_model", lambda *given: (given[2].mkdir(), asked.append(given[-1])))
+    publish("snapgen", REPO, tmp_path / "out", dry_run=True, space=False, private=True)
+    assert asked == [True]
+    monkeypatch.undo()
+    assemble_model("snapgen-nano", REPO, tmp_path / "model", make_wheel(tmp_path), private=True)
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert f"# hf download {REPO} {WHEEL} --local-dir .\n" in text and "pip install https" not in text
+
+
+def make_wheel(folder: Path) -> Path:
+    (folder / WHEEL).write_bytes(b"wheel")
+    return folder / WHEEL
 
 
 def test_plain_diffusers_loads_and_draws(model, tmp_path):
@@ -307,7 +338,7 @@ def test_every_weights_of_a_method_get_a_repository(space, world, monkeypatch, t
         (world.sources.checkpoints / name).mkdir()
     made = []
 
-    def assemble_model(name: str, repo: str, folder: Path, wheel: Path, sources: object) -> None:
+    def assemble_model(name: str, repo: str, folder: Path, wheel: Path, *options: object) -> None:
         folder.mkdir(parents=True)
         made.append((name, repo, folder.name))
 
@@ -323,6 +354,97 @@ def test_every_weights_of_a_method_get_a_repository(space, world, monkeypatch, t
     assert front["models"] == [REPO, f"{REPO}-judge"]
 
 
+# Weights of a user's own
+
+
+def put_together(folder: Path, **options: object) -> tuple[dict[str, bytes], list[str]]:
+    """Files of the model repository, and what was said."""
+    said: list[str] = []
+    target = folder.parent / "put-together"
+    publishing.assemble_own_model(read_own_weights(folder), "me/mine", target, say=said.append, **options)
+    return content(target), said
+
+
+def test_only_what_belongs_to_the_pipeline_leaves_the_machine(reader):
+    for name in ("checkpoint-5/optimizer.bin", "model/log.txt", "wandb/run.log", ".git/config", "samples/00.png"):
+        (reader / name).parent.mkdir(exist_ok=True)
+        (reader / name).write_text("mine")
+    (reader / "wandb" / "latest").symlink_to("/etc/hostname")
+    (reader / "LICENSE").write_text("do as you like")
+    found, said = put_together(reader)
+    assert found.keys() == {
+        "model_index.json", "model/config.json", "model/diffusion_pytorch_model.safetensors", "LICENSE", "README.md",
+        "pipeline_ascan_classification.py",
+    }  # fmt: skip
+    assert said == ["leaving out what is no part of the pipeline: checkpoint-5, model/log.txt, samples, wandb"]
+
+
+def test_ones_own_record_is_published_without_places_and_ours_never(reader):
+    record = dict.fromkeys(KEYS) | {
+        "command": "pocket train ascan --set source=/home/me/cats", "stage": "digits", "settings": {"steps": 7},
+        "digest_out": weights_digest(reader),
+    }  # fmt: skip
+    (reader / "training.json").write_text(json.dumps([record]))
+    found, _ = put_together(reader)
+    assert json.loads(found["training.json"]) == [record | {"command": "pocket train ascan --set source=cats"}]
+    assert b"| 1 | digits |" in found["README.md"] and b"source=cats" in found["README.md"]
+
+
+def test_a_readme_of_ones_own_is_kept_with_the_pictures_that_it_shows(reader):
+    (reader / "pictures").mkdir()
+    for name in ("00.png", "pictures/b.JPG", ".hidden.png", "notes.txt"):
+        (reader / name).write_bytes(name.encode())
+    shown = "![a](./00.png) ![b](pictures/b.JPG)"
+    (reader / "README.md").write_text(f"# Mine\n{shown}\n")
+    found, said = put_together(reader, license="mit")
+    assert said[0] == f"keeping {reader / 'README.md'} as the card"
+    assert found["README.md"].endswith(f"# Mine\n{shown}\n".encode()) and b"license: mit" in found["README.md"]
+    assert found["00.png"] == b"00.png" and found["pictures/b.JPG"] == b"pictures/b.JPG" and "notes.txt" not in found
+
+
+@pytest.mark.parametrize("shown", [".hidden.png", "../secret.png", "linked/secret.png", "notes.txt", "gone.png"])
+def test_a_readme_brings_nothing_else_along(reader, shown):
+    (reader.parent / "secret.png").touch()
+    (reader / "linked").symlink_to(reader.parent)
+    (reader / ".hidden.png").touch()
+    (reader / "notes.txt").touch()
+    (reader / "README.md").write_text(f"# Mine\n![a]({shown})\n")
+    with pytest.raises(ValueError, match="me/mine/README.md: '.*' is linked, but is not there"):
+        put_together(reader)
+    assert not [path for path in (reader.parent / "put-together").rglob("*") if path.name == Path(shown).name]
+
+
+def test_a_picture_that_is_a_link_is_refused(reader):
+    (reader / "a.png").symlink_to("/etc/hostname")
+    (reader / "README.md").write_text("# Mine\n![a](a.png)\n")
+    with pytest.raises(ValueError, match=r"a\.png is a link to /etc/hostname"):
+        put_together(reader)
+
+
+def test_damaged_weights_are_not_published(reader):
+    weights = reader / "model" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors is truncated"):
+        put_together(reader)
+
+
+def test_ones_own_weights_arrive_at_the_hub(hub, reader, monkeypatch, tmp_path):
+    monkeypatch.setattr(publishing, "build_wheel", make_wheel)
+    hub.files["model", "me/mine"] = {"training.json": b"of an earlier push", "more.txt": b"the user's own"}
+    addresses = publish(str(reader), "me/mine", tmp_path / "out", license="mit")
+    assert addresses == [f"{hub.address}/me/mine", f"{hub.address}/spaces/me/mine"]
+    assert hub.files["model", "me/mine"] == content(tmp_path / "out" / "model") | {"more.txt": b"the user's own"}
+    assert hub.files["space", "me/mine"] == content(tmp_path / "out" / "space")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["command"] == "pocket push my-reader" and record["inputs"]["method"] == "ascan"
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_static_page_of_ones_own_is_refused(reader):
+    with pytest.raises(ValueError, match="--static is for the package's own weights"):
+        publish(str(reader), "me/mine", dry_run=True, static=True)
+
+
 def test_links_and_climbing_names_are_refused(tmp_path):
     (tmp_path / "a..b").touch()
     with pytest.raises(ValueError, match=r"'a\.\.b' must not be uploaded"):
@@ -334,7 +456,7 @@ def test_links_and_climbing_names_are_refused(tmp_path):
 
 
 def test_failed_dry_run_leaves_nothing(monkeypatch, tmp_path):
-    def fail(name: str, repo: str, folder: Path, wheel: Path, sources: object) -> None:
+    def fail(name: str, repo: str, folder: Path, wheel: Path, *options: object) -> None:
         folder.mkdir()
         raise ValueError("the card names 0.9, which nobody measured.")
 

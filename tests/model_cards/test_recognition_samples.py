@@ -30,7 +30,7 @@ def test_objects_are_drawn_on_the_test_pictures():
 
 
 def test_digits_say_what_was_read_and_what_is_true():
-    pytest.importorskip("sklearn", reason="pip install 'pocket-diffusers[eval]'")
+    pytest.importorskip("sklearn", reason="needs the extra 'eval'")
 
     def pipeline(images, top_k):
         assert images.shape == (3, 1, 32, 32) and images.min() >= 0 and images.max() <= 1 and top_k == 1

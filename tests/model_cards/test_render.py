@@ -4,14 +4,24 @@ import pytest
 from huggingface_hub import ModelCard
 
 from pocket_diffusers.model_cards.render import cards_of, render_card, write_card
+from pocket_diffusers.model_cards.wheel import WHEEL
 
 
 def test_card_says_what_was_measured(world):
     text = render_card("snapgen-nano", "me/snapgen", sources=world.sources)
     assert "# me/snapgen" in text and "81% of objects" in text and "(0.75 to 0.875), missed" in text
     assert "has 1,024\nparameters" in text
-    assert "| unet | rectified flow | PocketWorld | 3 | one core | 2 minutes |" in text
+    assert "| 1 | base | 1,200 steps of 64 | PocketWorld | 3 | one core | 2 min |" in text
     assert "pocket:" not in text and "{{" not in text
+
+
+def test_card_of_a_private_repository_says_how_to_fetch_the_wheel(world):
+    world.edit_template("{{ results.paper }}", "```python\n{{ package.install }}\n```")
+    text = render_card("snapgen-nano", "me/snapgen", sources=world.sources)
+    assert f"```python\n# pip install https://huggingface.co/me/snapgen/resolve/main/{WHEEL}\n```" in text
+    text = render_card("snapgen-nano", "me/snapgen", sources=world.sources, private=True)
+    assert f"# hf download me/snapgen {WHEEL} --local-dir .\n# pip install ./{WHEEL}\n```" in text
+    assert "private" in text and "hf auth login" in text and "pip install https" not in text
 
 
 def test_hub_reads_the_front_matter(world):

@@ -13,7 +13,7 @@ import pytest
 
 from pocket_diffusers.cli import main
 
-pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 SPACES = Path(__file__).resolve().parents[2] / "spaces"
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from pocket_diffusers import checkpoint
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
 from pocket_diffusers.hub_models.unet_ascan import AsCANUNet2DModel
 from pocket_diffusers.pipelines.pipeline_ascan import AsCANPipeline
 from pocket_diffusers.pipelines.pipeline_ascan_classification import AsCANImageClassificationPipeline
+from pocket_diffusers.pipelines.weights import weights_digest
 from pocket_diffusers.training.recipe_ascan import STAGES, run, take_backbone
 
 TINY = {"steps": "2", "batch_size": "8"}
@@ -43,8 +45,10 @@ def test_stages_leave_models_that_load_and_a_record(runs, stage):
     part = {"generation": "unet", "segmentation": ""}.get(stage, "model")
     model = kind.from_pretrained(runs / stage / "model" / part)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
-    record = json.loads((runs / stage / "training.json").read_text())
+    record = json.loads((runs / stage / "training.json").read_text())[-1]
     assert record["command"].startswith(f"pocket train ascan --stage {stage} --preset nano --set steps=2")
+    begun = {"vae": weights_digest(checkpoint("ascan-nano") / "vae")} if stage == "generation" else {}
+    assert record["digest_in"] == begun and record["digest_out"] == weights_digest(runs / stage / "model")
     outputs = model.config.get("dense_outputs")
     assert outputs == {
         "segmentation": {"semantic": 6},

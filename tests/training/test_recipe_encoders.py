@@ -8,6 +8,7 @@ import torch
 from transformers import AutoTokenizer, CLIPModel
 
 from pocket_diffusers import cli
+from pocket_diffusers.pipelines.weights import weights_digest
 from pocket_diffusers.training import recipe_snapgen
 from pocket_diffusers.training.recipe_encoders import STAGES, run
 
@@ -45,13 +46,15 @@ def test_snapgens_stages_of_that_name_are_these(runs, tmp_path):
     assert [recipe_snapgen.STAGES[stage] for stage in STAGES] == [*STAGES.values()]
     made = recipe_snapgen.run("judge", "nano", tmp_path, overrides=TINY)
     assert torch.equal(*(weights(CLIPModel.from_pretrained(path)) for path in (made, runs / "judge" / "model")))
-    commands = [json.loads((path / "judge" / "training.json").read_text())["command"] for path in (runs, tmp_path)]
+    commands = [json.loads((path / "judge" / "training.json").read_text())[-1]["command"] for path in (runs, tmp_path)]
     assert [command.partition(" --")[0] for command in commands] == ["pocket train encoders", "pocket train snapgen"]
 
 
 def test_clip_goes_on_from_a_model_with_a_frozen_text_tower(runs, tmp_path):
     init = runs / "clip" / "model"
     run("clip", "nano", tmp_path, seed=9, overrides=TINY | {"init": str(init), "frozen_text_layers": "2"})
+    record = json.loads((tmp_path / "clip" / "training.json").read_text())
+    assert [run["digest_in"] for run in record] == [{}, {"init": weights_digest(init)}]
     before, after = (CLIPModel.from_pretrained(path) for path in (init, tmp_path / "clip" / "model"))
     assert (tmp_path / "clip" / "model" / "tokenizer.json").read_bytes() == (init / "tokenizer.json").read_bytes()
     for part, moves in (("embeddings", False), ("encoder.layers.1", False), ("encoder.layers.2", True)):

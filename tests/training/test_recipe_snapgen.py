@@ -12,7 +12,9 @@ from pocket_diffusers.hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from pocket_diffusers.hub_models.layers.latent_scaling import scale_latents
 from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
+from pocket_diffusers.pipelines.weights import weights_digest
 from pocket_diffusers.training.recipe_snapgen import STAGES, run
+from pocket_diffusers.training.training_chain import gaps, read_chain
 
 TINY = {"num_pictures": "48", "steps": "2", "batch_size": "8", "image_size": "32"}
 LEARNED = ("clip", "autoencoder", "refine", "base")
@@ -121,11 +123,20 @@ def test_base_leaves_a_repository_that_generates(runs):
 
 def test_every_stage_leaves_a_record_of_what_made_it(runs):
     for stage in LEARNED:
-        record = json.loads((runs / stage / "training.json").read_text())
+        record = json.loads((runs / stage / "training.json").read_text())[-1]
         assert record["command"].startswith(f"pocket train snapgen --stage {stage} --preset nano --set num_pictures=48")
         assert record["settings"]["steps"] == 2 and record["settings"]["seed"] == STAGES[stage].presets["nano"].seed
         assert str(runs) not in json.dumps(record)
         assert not list((runs / stage).glob(".*.partial")), "drafts are gone"
+
+
+def test_the_record_of_the_last_stage_is_a_chain_that_can_be_run_again(runs):
+    chain = read_chain(runs / "base" / "training.json")
+    assert gaps(chain) == []
+    assert sorted(run["stage"] for run in chain) == ["autoencoder", "base", "clip", "refine"]
+    left = {run["stage"]: run["digest_out"] for run in chain}
+    assert chain[-1]["digest_in"] == {"vae": left["refine"], "text_encoders": left["clip"]}
+    assert left == {stage: weights_digest(runs / stage / "model") for stage in left}
 
 
 def test_a_finished_stage_resumes_to_the_same_model(runs, tmp_path):

@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
+from pocket_diffusers.pipelines.weights import weights_digest
 from pocket_diffusers.training import stages
 from pocket_diffusers.training.datasets.rows import center_crop, picture
 from pocket_diffusers.training.preset import Preset
 from pocket_diffusers.training.stages import Stage, StageRun, on_main_process, run_stage
+from pocket_diffusers.training.training_chain import gaps, read_chain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,21 @@ def sketch(tmp_path_factory):
 
 def test_a_stage_leaves_its_model_and_the_record_of_who_made_it(sketch):
     assert sketch.parts[-2:] == ("sketch", "model") and weights(sketch).isfinite().all()
-    record = json.loads((sketch.parent / "training.json").read_text())
+    record = json.loads((sketch.parent / "training.json").read_text())[-1]
     assert record["command"] == "pocket train someone --stage sketch --preset nano --seed 3 --set steps=3"
     assert (record["method"], record["stage"], record["preset"]) == ("someone", "sketch", "nano")
     assert record["settings"]["seed"] == 3 and record["settings"]["batch_size"] == 4
     assert json.loads((sketch.parent / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+
+def test_a_stage_that_goes_on_from_another_tells_both_runs(sketch, tmp_path):
+    overrides = {"init": str(sketch), "steps": "1"}
+    again = [paint("sketch", "nano", tmp_path / name, seed=4, overrides=overrides) for name in "ab"]
+    chain = read_chain(again[0].parent / "training.json")
+    assert chain[0] == read_chain(sketch.parent / "training.json")[0] and gaps(chain) == []
+    assert chain[1]["digest_in"] == {"init": weights_digest(sketch)} == {"init": chain[0]["digest_out"]}
+    assert chain[1]["digest_out"] == weights_digest(again[0]) == weights_digest(again[1]) != weights_digest(sketch)
+    assert chain[1]["command"].endswith("--seed 4 --set init=EARLIER --set steps=1")
 
 
 def test_a_seed_says_what_is_learned(sketch, tmp_path):

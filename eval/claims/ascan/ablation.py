@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .... import missing_package
 from ....hub_models.transformer_ascan import AsCANModel
 from ....pipelines.files import read_json, write_json
 from ....pipelines.fitting.loop import FitSettings, fit
@@ -236,6 +237,6 @@ def _mean_and_interval(shares: Sequence[float]) -> tuple[float, tuple[float, flo
     try:
         from scipy.stats import t
     except ImportError:
-        raise ImportError("intervals over seeds need scipy: pip install 'pocket-diffusers[eval]'.") from None
+        raise missing_package("an interval over seeds", "scipy", "eval") from None
     reach = float(t.ppf(0.975, count - 1)) * stdev(shares) / count**0.5
     return mean, (max(0.0, mean - reach), min(1.0, mean + reach))

@@ -1,4 +1,4 @@
-"""What an export keeps of SnapGen's pictures: those of its bundles, named by the judge beside the original's."""
+"""What an export keeps of SnapGen's pictures: those of its bundles, named by a CLIP beside the original's."""
 
 from collections.abc import Iterator
 
@@ -8,16 +8,16 @@ from ...benchmark import Run
 from ...exported import ExportedTask, Score, measure_bundles
 from ...results import Row
 from ...scores.naming import PairNamer, count_right
-from .pictures import NANO, draw_pairs, load_namer
+from .pictures import NAMER, NANO, draw_pairs, load_namer
 from .settings import Settings
 
 
 def measure_exported(settings: Settings, run: Run) -> Iterator[Row]:
-    """How often the judge names what bundles draw, and the bytes of their networks."""
+    """How often clip-nano-judge names what bundles draw as asked, and the bytes of their networks."""
     namer = load_namer(settings)
     task = ExportedTask(
         "seen-pairs", NANO,
-        "the nano model draws the colour and shape asked for, as the judge names them among all fifty, pairs seen in "
+        f"the nano model draws the colour and shape asked for, as {NAMER} names them among all fifty, pairs seen in "
         "training.",
         lambda pipeline: named_right(namer, pipeline, settings.exported_pictures_a_pair),
     )  # fmt: skip

@@ -52,17 +52,18 @@ def measure_naming(settings: Settings, run: Run) -> Iterator[Row]:
     draw_pair_sheet(run.picture_path(), drawn[0], named[: len(ALL_PAIRS)])
 
     asked = ALL_PAIRS * settings.pictures_a_pair
-    rival = {"rival": "the judge on PocketWorld's own pictures", "rival_measured": truth[0] / truth[1]}
+    rival = {"rival": f"{NAMER} on PocketWorld's own pictures", "rival_measured": truth[0] / truth[1]}
+    names = f"{NAMER} names the colour and shape asked for among all fifty"
     yield run.row(
-        "judge-seen-pairs", "The judge names the colour and shape asked for among all fifty, pairs seen in training.",
+        "judge-seen-pairs", f"{names}, pairs seen in training.",
         target=0.9, **share(*count_right(named, asked, SEEN_PAIRS)), **rival,
     )  # fmt: skip
     yield run.row(
         "judge-held-out-pairs",
-        "The judge names the colour and shape asked for among all fifty, pairs never seen in training.",
+        f"{names}, pairs that the UNet never saw in training; the autoencoder and the text encoder saw all fifty.",
         **share(*count_right(named, asked, HELD_OUT_PAIRS)), **rival,
     )  # fmt: skip
-    claim = "The judge names the pair of PocketWorld's own test pictures: the ceiling of the rows above."
+    claim = f"{NAMER} names the pair of PocketWorld's own test pictures: the ceiling of the rows above."
     yield run.row("judge-ground-truth", claim, **share(*truth))
 
 

@@ -26,7 +26,7 @@ class Settings:
         exported_pictures_a_pair: drawn of each pair seen in training, by the model and by each of its bundles.
         geneval_images: pictures of each of PocketWorld's prompts at most; None takes as many as their list asks for,
             about 200 a tag.
-        geneval_truth: pictures of PocketWorld that the same judge sees beside them.
+        geneval_truth: pictures of PocketWorld that the same detector sees beside them.
     """
 
     checkpoints: Path = CHECKPOINTS

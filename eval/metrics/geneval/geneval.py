@@ -17,7 +17,7 @@ Args:
     protocol: "official", or "pocketworld" for PocketWorld's own prompt list.
     detector: short name of the detector, which becomes part of the metric's; not with a path.
     weights: its Hub id or checkpoint; not with a path.
-    compat: "fixed", or "official" for the behaviour of GenEval's own scripts.
+    compat: "fixed", or "official" for the mean that GenEval's own summary_scores.py takes.
     allow_failures: score an incomplete run, and count what is missing.
     seed: of the bootstrap.
 Returns:

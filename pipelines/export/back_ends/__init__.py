@@ -19,6 +19,7 @@ BACK_ENDS = ("onnx", "executorch", "coreml")
 
     SUFFIX       of its files
     PRECISIONS   that it can write
+    CALIBRATED   those of them that take ranges from the inputs of a real run
     PACKAGES     whose versions decide the result
     MAX_BATCH    largest batch it accepts, None for any
     export(job, path)            writes a component
@@ -50,7 +51,8 @@ class ExportJob:
     calibration: "Sequence[tuple[Tensor, ...]]"
 
 
-Run = Callable[..., "list[np.ndarray]"]
+ArrayFunction = Callable[..., "list[np.ndarray]"]
+"""Runs an exported component: arrays by position in, a list of arrays out."""
 
 
 def back_end_module(name: str, precision: str = "fp32") -> ModuleType:

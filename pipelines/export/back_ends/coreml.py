@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ...library_chatter import quiet
 from ..contract import ComponentContract
 from ..unsupported import unsupported
-from . import ExportJob, Run
+from . import ArrayFunction, ExportJob
 
 if TYPE_CHECKING:
     import numpy as np
 
 SUFFIX = ".mlpackage"
 PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATED = ()
 PACKAGES = ("torch", "coremltools")
 MAX_BATCH = 1
 """The converter takes no open batch through a group norm, and the Neural Engine wants fixed sizes."""
@@ -70,7 +71,7 @@ def export(job: ExportJob, path: Path) -> None:
         package.save(str(path))
 
 
-def load(path: Path, component: ComponentContract, threads: int | None = None) -> Run:
+def load(path: Path, component: ComponentContract, threads: int | None = None) -> ArrayFunction:
     """A function that runs the package on a Mac: arrays by position in, a list of arrays out."""
     import coremltools as ct
 

@@ -7,13 +7,14 @@ from ...library_chatter import quiet
 from ..contract import ComponentContract
 from ..exporter_config import dynamic_axes
 from ..unsupported import unsupported
-from . import ExportJob, Run
+from . import ArrayFunction, ExportJob
 
 if TYPE_CHECKING:
     import numpy as np
 
 SUFFIX = ".pte"
 PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATED = ("int8",)
 PACKAGES = ("torch", "executorch", "torchao")
 MAX_BATCH = 2
 """One picture with guidance: a .pte reserves memory for its largest batch, and `load_bundle` splits larger ones."""
@@ -67,7 +68,7 @@ def export(job: ExportJob, path: Path) -> None:
     _check_kernels(path, job.component.name)
 
 
-def load(path: Path, component: ComponentContract, threads: int | None = None) -> Run:
+def load(path: Path, component: ComponentContract, threads: int | None = None) -> ArrayFunction:
     """A function that runs the file: arrays by position in, a list of arrays out.
 
     `threads` sets the one pool of the process, so give it only where nothing else was loaded.

@@ -8,13 +8,14 @@ from ...library_chatter import quiet
 from ..contract import ComponentContract
 from ..exporter_config import dynamic_axes
 from ..unsupported import unsupported
-from . import ExportJob, Run
+from . import ArrayFunction, ExportJob
 
 if TYPE_CHECKING:
     import numpy as np
 
 SUFFIX = ".onnx"
 PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATED = ("int8",)
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 MAX_BATCH = None
 OPSET = 20
@@ -56,7 +57,7 @@ def export(job: ExportJob, path: Path) -> None:
             _halve(path)
 
 
-def load(path: Path, component: ComponentContract, threads: int | None = None) -> Run:
+def load(path: Path, component: ComponentContract, threads: int | None = None) -> ArrayFunction:
     """A function that runs the file: arrays by position in, a list of arrays out."""
     import onnxruntime
 

@@ -40,8 +40,16 @@ class Export(ABC):
         """The method's own pipeline, its networks replaced by `runners`: functions of the contract's tensors."""
 
     @abstractmethod
-    def rehearse(self, pipeline: DiffusionPipeline) -> np.ndarray:
-        """What the pipeline makes of a few typical inputs with fixed seeds: the calls that calibration sees."""
+    def rehearse(self, pipeline: DiffusionPipeline, samples: range) -> np.ndarray:
+        """What the pipeline makes of typical inputs with fixed seeds: the calls that calibration sees.
+
+        Args:
+            pipeline: what runs.
+            samples: numbers of the inputs, from 0 up; each number has an input of its own, whatever the others are.
+
+        Returns:
+            The result, [n, ...].
+        """
 
 
 def method_exports(slug: str) -> dict[type[DiffusionPipeline], Export]:

@@ -17,9 +17,10 @@ from ...recognition.instance_decoding import CERTAIN_PEAK, OFFSET_UNIT, STRONG_P
 from ..contract import PipelineContract, TensorSpec
 from . import Export
 from .latents import ExportConditions, LatentExport
-from .recognition import RecognitionExport, drawings
+from .recognition import RecognitionExport, drawing
 
-REHEARSAL_SAMPLES, GREY_SAMPLES = 6, 30
+CLASS_STEP = 7
+"""From one class to the next in a rehearsal: no factor of usual numbers of classes, so that it meets all in turn."""
 
 CLASSIFICATION = """\
 picture = red, green and blue ({channels} channels) in [0, 1], {fitted}
@@ -71,8 +72,8 @@ class ClassConditions(ExportConditions):
             "unet": {**{key: unet.config[key] for key in wanted}, "size_multiple": unet.size_multiple},
         }
 
-    def examples(self, pipeline: AsCANPipeline) -> list[int]:
-        return [index * pipeline.unet.config.num_classes // REHEARSAL_SAMPLES for index in range(REHEARSAL_SAMPLES)]
+    def example(self, pipeline: AsCANPipeline, sample: int) -> int:
+        return CLASS_STEP * sample % pipeline.unet.config.num_classes
 
 
 class Classifier(nn.Module):
@@ -119,11 +120,13 @@ class ClassificationExport(RecognitionExport):
         constants = {"channels": channels, "labels": dict(pipeline.config.id2label)}
         return self.one_network(pipeline, (logits,), CLASSIFICATION.format(channels=channels, fitted=fitted), constants)
 
-    def rehearse(self, pipeline: AsCANImageClassificationPipeline) -> np.ndarray:
-        """Logits [n, classes] of six drawings and, for a reader of grey digits, of thirty printed ones."""
-        pictures = drawings(pipeline.config.image_size)
-        if pipeline.model.config.in_channels == 1:
-            pictures += [read_digit(_printed_digit(index)) for index in range(GREY_SAMPLES)]
+    def rehearse(self, pipeline: AsCANImageClassificationPipeline, samples: range) -> np.ndarray:
+        """Logits [n, classes] of drawings; a reader of grey digits sees printed ones instead, five of six times."""
+        digits = pipeline.model.config.in_channels == 1
+        size = pipeline.config.image_size
+        pictures = [
+            read_digit(_printed_digit(sample)) if digits and sample % 6 else drawing(sample, size) for sample in samples
+        ]
         return pipeline(pictures).logits.numpy()
 
 
@@ -158,9 +161,10 @@ class DetectionExport(RecognitionExport):
         }
         return self.one_network(pipeline, outputs, loop, constants)
 
-    def rehearse(self, pipeline: AsCANDetectionPipeline) -> np.ndarray:
-        """Dense maps of six drawings, one row [values] a drawing."""
-        maps = pipeline.dense_maps(drawings(pipeline.config.image_size)).values()
+    def rehearse(self, pipeline: AsCANDetectionPipeline, samples: range) -> np.ndarray:
+        """Dense maps of drawings, one row [values] a drawing."""
+        pictures = [drawing(sample, pipeline.config.image_size) for sample in samples]
+        maps = pipeline.dense_maps(pictures).values()
         return torch.cat([value.flatten(1) for value in maps], dim=1).numpy()
 
 
@@ -171,8 +175,8 @@ EXPORTS: dict[type[DiffusionPipeline], Export] = {
 }
 
 
-def _printed_digit(index: int) -> Image.Image:
-    """A digit in print, upright or leaning, dark on light."""
+def _printed_digit(sample: int) -> Image.Image:
+    """A digit in print, leaning by up to 20 degrees to either side, dark on light."""
     picture = Image.new("L", (96, 96), 255)
-    ImageDraw.Draw(picture).text((48, 48), str(index % 10), fill=0, font_size=64, anchor="mm")
-    return picture.rotate(15 * (index // 10 - 1), fillcolor=255)
+    ImageDraw.Draw(picture).text((48, 48), str(sample % 10), fill=0, font_size=64, anchor="mm")
+    return picture.rotate(4 * (sample // 10 % 11 - 5), fillcolor=255)

@@ -10,15 +10,7 @@ from ...pipeline_snapgen import ENCODERS, SnapGenPipeline, _dynamic_shift
 from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..stand_ins import Runner, StandIn
 from .latents import ExportConditions, LatentExport
-
-REHEARSAL = (
-    "a photo of a red cube",
-    "a blue sphere above a green cone",
-    "two yellow cylinders",
-    "a purple torus",
-    "an orange cone left of a black cube",
-    "three white spheres",
-)
+from .prompts import prompt
 
 
 class TextEncoder(nn.Module):
@@ -95,8 +87,8 @@ class TextConditions(ExportConditions):
             **{name: {key: getattr(config, key) for key in sizes} for name, config in encoders.items()},
         }
 
-    def examples(self, pipeline: SnapGenPipeline) -> tuple[str, ...]:
-        return REHEARSAL
+    def example(self, pipeline: SnapGenPipeline, sample: int) -> str:
+        return prompt(sample)
 
     def encoders(self, pipeline: SnapGenPipeline) -> dict[ComponentContract, nn.Module]:
         return {_encoder_contract(pipeline, name): _encoder(pipeline, name) for name in _present(pipeline)}

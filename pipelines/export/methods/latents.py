@@ -1,7 +1,7 @@
 """How a pipeline that denoises latents under guidance is exported: its UNet, its decoder and the loop between them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,8 @@ class ExportConditions(ABC):
         """Of "pipeline", "unet" and each encoder, as `assemble` needs them."""
 
     @abstractmethod
-    def examples(self, pipeline: DiffusionPipeline) -> Sequence[Any]:
-        """Typical first arguments of a call, to rehearse with."""
+    def example(self, pipeline: DiffusionPipeline, sample: int) -> Any:
+        """A typical first argument of a call, to rehearse with; the same number always gives the same one."""
 
     def encoders(self, pipeline: DiffusionPipeline) -> dict[ComponentContract, nn.Module]:
         """Networks that run before the UNet."""
@@ -155,10 +155,10 @@ class LatentExport(Export):
             **configs["pipeline"],
         )
 
-    def rehearse(self, pipeline: DiffusionPipeline) -> np.ndarray:
+    def rehearse(self, pipeline: DiffusionPipeline, samples: range) -> np.ndarray:
         """Pictures [n, height, width, 3] in [0, 1] of the conditions' examples, with guidance."""
-        examples = list(self.conditions.examples(pipeline))
-        generators = [torch.Generator().manual_seed(seed) for seed in range(len(examples))]
+        examples = [self.conditions.example(pipeline, sample) for sample in samples]
+        generators = [torch.Generator().manual_seed(sample) for sample in samples]
         return pipeline(examples, generator=generators, num_inference_steps=REHEARSAL_STEPS, output_type="np").images
 
     def _unet(self, pipeline: DiffusionPipeline) -> ComponentContract:

@@ -13,8 +13,6 @@ from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..stand_ins import Runner, StandIn, explicit_twin
 from . import Export
 
-SAMPLES = 6
-
 
 class ModelStandIn(StandIn):
     """In place of a classifier or a detector."""
@@ -80,15 +78,16 @@ class RecognitionExport(Export):
         )
 
 
-def drawings(size: int) -> list[Image.Image]:
-    """Six pictures of so many pixels a side to rehearse with."""
-    return [_drawing(index, size) for index in range(SAMPLES)]
+def drawing(index: int, size: int) -> Image.Image:
+    """A few bright shapes and a digit on a shaded ground, to rehearse with: something to see for any recognizer.
 
-
-def _drawing(index: int, size: int) -> Image.Image:
-    """A few bright shapes and a digit on a shaded ground: something to see for any recognizer."""
+    Args:
+        index: from 0 up; the first two hundred differ.
+        size: pixels a side.
+    """
     y, x = np.mgrid[:size, :size] / size
-    ground = np.stack([60 + 20 * index + 60 * y, 90 + 40 * x, 160 - 15 * index - 40 * x * y], axis=2)
+    tone = index % 7
+    ground = np.stack([60 + 17 * tone + 60 * y, 90 + 40 * x, 160 - 13 * tone - 40 * x * y], axis=2)
     picture = Image.fromarray(ground.astype(np.uint8))
     pen, unit = ImageDraw.Draw(picture), size / 8
     colors = [(230, 40, 40), (40, 200, 60), (50, 70, 230), (240, 220, 40), (150, 50, 200), (250, 250, 250)]
@@ -96,5 +95,5 @@ def _drawing(index: int, size: int) -> Image.Image:
         x, y = (1 + 2 * number) * unit, (1 + (index + 2 * number) % 5) * unit
         draw = pen.ellipse if (index + number) % 2 else pen.rectangle
         draw((x, y, x + 2 * unit, y + 2 * unit), fill=colors[(index + number) % len(colors)])
-    pen.text((5 * unit, unit), str(index), fill=(255, 255, 255), font_size=max(1, 5 * unit))
+    pen.text((5 * unit, unit), str(index % 10), fill=(255, 255, 255), font_size=max(1, 5 * unit))
     return picture

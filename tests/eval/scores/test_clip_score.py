@@ -1,12 +1,15 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPConfig
 
-from pocket_diffusers.eval.scores.clip_score import ClipScorer
+from pocket_diffusers.eval.instruments.clip import PictureScaling
+from pocket_diffusers.eval.scores.clip_score import ClipScorer, official_faults
 from pocket_diffusers.training.objectives.contrastive import ClipSize, new_clip, train_tokenizer
 
 CAPTIONS = ["a red cube", "two blue spheres", "a green cone left of a white torus"]
@@ -75,6 +78,52 @@ def test_official_takes_the_official_backbone_only(folder):
     scorer.compat = "official"
     with pytest.raises(ValueError, match="1 captions are too long"):
         scorer.score(pictures((16, 16)), ["a red cube " * 100])
+
+
+OPENAI = PictureScaling(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def test_official_is_what_transformers_makes_of_openai_s_model():
+    """The defaults of CLIPConfig are those of openai/clip-vit-base-patch32, whose own file says eos_token_id 2."""
+    assert official_faults(CLIPConfig(), OPENAI) == []
+    assert official_faults(CLIPConfig(text_config={"eos_token_id": 2}), OPENAI) == []
+    same = CLIPConfig(logit_scale_init_value=1.0, vision_config={"attention_dropout": 0.1, "initializer_range": 1.0})
+    assert official_faults(same, OPENAI) == [], "what does not change a cosine"
+
+
+@pytest.mark.parametrize(
+    ("tower", "field", "value"),
+    [
+        ("vision_config", "hidden_act", "gelu"),
+        ("vision_config", "hidden_size", 960),
+        ("vision_config", "intermediate_size", 4096),
+        ("vision_config", "num_hidden_layers", 24),
+        ("vision_config", "num_attention_heads", 16),
+        ("vision_config", "num_channels", 1),
+        ("vision_config", "image_size", 336),
+        ("vision_config", "patch_size", 16),
+        ("vision_config", "layer_norm_eps", 1e-6),
+        ("text_config", "hidden_act", "gelu"),
+        ("text_config", "hidden_size", 768),
+        ("text_config", "intermediate_size", 3072),
+        ("text_config", "num_hidden_layers", 11),
+        ("text_config", "num_attention_heads", 4),
+        ("text_config", "max_position_embeddings", 64),
+        ("text_config", "vocab_size", 49409),
+        ("text_config", "layer_norm_eps", 1e-6),
+        ("text_config", "eos_token_id", 7),
+    ],
+)
+def test_official_notices_another_value_of_any_field(tower, field, value):
+    (fault,) = official_faults(CLIPConfig(**{tower: {field: value}}), OPENAI)
+    assert fault.startswith(f"{tower}.{field} is {value!r} and not ")
+
+
+def test_official_notices_another_projection_and_scaling():
+    assert official_faults(CLIPConfig(projection_dim=768), OPENAI) == ["projection_dim is 768 and not 512"]
+    for scaling in (PictureScaling(224), replace(OPENAI, side=256), replace(OPENAI, std=(0.5, 0.5, 0.5))):
+        (fault,) = official_faults(CLIPConfig(), scaling)
+        assert fault.startswith("pictures are scaled as ")
 
 
 def test_without_a_model_it_is_the_committed_judge_and_tells_captions_apart():

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from pocket_diffusers.eval.scores.retrieval import (
     measure_retrieval,
+    plain_groups,
     recall_at_1,
     to_pictures,
     unambiguous_groups,
@@ -84,15 +85,49 @@ def test_recall_agrees_with_a_naive_count(noise):
     generator = torch.Generator().manual_seed(7)
     images = F.normalize(torch.randn(30, 8, generator=generator), dim=-1)
     texts = F.normalize(images + noise * torch.randn(30, 8, generator=generator) / 8**0.5, dim=-1)
-    right = recall_at_1(images, texts)
+    right = recall_at_1(images, texts, range(30))
     assert right == naive_recall(images, texts)
     assert (right == (30, 30)) == (noise == 0.0)
 
 
 def test_a_tie_is_no_right_answer():
-    assert recall_at_1(torch.ones(5, 2), torch.ones(5, 2)) == (0, 0)
-    with pytest.raises(ValueError, match=r"images is \[2, 3\] and texts is \[2, 4\]"):
-        recall_at_1(torch.ones(2, 3), torch.ones(2, 4))
+    assert recall_at_1(torch.ones(5, 2), torch.ones(5, 2), range(5)) == (0, 0)
+    for texts, owners in ((torch.ones(2, 4), range(2)), (torch.ones(2, 3), range(3)), (torch.ones(6), range(2))):
+        with pytest.raises(ValueError, match=rf"images is \[2, 3\], texts is .* names {len(owners)}"):
+            recall_at_1(torch.ones(2, 3), texts, owners)
+    with pytest.raises(ValueError, match=r"must name rows of the 2 texts, not \[0, 2\]"):
+        recall_at_1(torch.ones(2, 3), torch.ones(2, 3), [0, 2])
+
+
+def test_pictures_of_one_caption_are_all_right_for_it():
+    angles = torch.tensor([0.0, 10.0, 80.0]).deg2rad()
+    images = torch.stack([angles.cos(), angles.sin()], dim=1)
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert recall_at_1(images, texts, [0, 0, 1]) == (3, 2)
+    assert recall_at_1(images, texts, [1, 0, 1]) == (2, 1), "the first caption's nearest picture is not its own"
+
+
+def test_plain_groups_leave_nothing_out(records):
+    groups = plain_groups(iter(records), groups=3, size=40)
+    assert [record.index for group in groups for record in group] == list(range(120))
+    tags = Counter(record.description.tag for group in groups for record in group)
+    assert tags["single_object"] > 0, "those that the other groups leave out"
+    with pytest.raises(ValueError, match="fill 128 of 129 places"):
+        plain_groups(records, groups=3, size=43)
+    with pytest.raises(ValueError, match="groups is 0"):
+        plain_groups(records, groups=0)
+
+
+def test_identical_captions_of_a_group_are_one(records):
+    by_caption = {}
+    for record in islice(world_records("test", SIZE), 2000):
+        by_caption.setdefault(record.caption, []).append(record)
+    twins = next(found[:2] for found in by_caption.values() if len(found) > 1)
+    others = [record for record in records[:20] if record.caption != twins[0].caption]
+    group = [*others[:9], *twins]
+    recall = measure_retrieval(Remembering([group], 0), [group])
+    assert (recall.pictures, recall.captions) == (11, len({record.caption for record in group})) == (11, 10)
+    assert recall.image_to_text == 10 and recall.text_to_image == 10, "the caption is nearest to its last picture"
 
 
 class Remembering:
@@ -121,7 +156,7 @@ def test_measured_over_groups(groups, forgotten):
         naive_recall(encoder.encode_images(to_pictures(group)), encoder.encode_texts(texts))
         for group, texts in zip(groups, captions, strict=True)
     ]
-    assert recall.queries == 24
+    assert recall.pictures == recall.captions == 24
     assert (recall.image_to_text, recall.text_to_image) == tuple(map(sum, zip(*naive, strict=True)))
     assert (recall.image_to_text == 24) == (forgotten == 0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pocket_diffusers import checkpoint, cli
-from pocket_diffusers.pipelines.export import export_bundle, parity, stand_ins
+from pocket_diffusers.pipelines.export import parity, stand_ins
 from pocket_diffusers.pipelines.export.back_ends import PRECISIONS, back_end_module
 from pocket_diffusers.pipelines.export.export_bundle import (
     bytes_of,
@@ -163,20 +163,3 @@ def test_a_folder_that_is_no_pipeline_is_named(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert cli.main(["export", "snapgen", "--to", "onnx", "--model", str(tmp_path / "empty")]) == 2
     assert "empty/model_index.json is missing" in capsys.readouterr().err
-
-
-def test_inputs_of_a_long_run_are_thinned_out_evenly():
-    rows = [(torch.tensor([i]),) for i in range(100)]
-    kept = [int(row[0]) for row in export_bundle._spread(rows)]
-    assert len(kept) == export_bundle.REHEARSAL_ROWS and kept[0] == 0 and kept[-1] == 99
-    assert kept == sorted(set(kept))
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_parity_is_compared_on_what_int8_never_saw(count):
-    rows = [(torch.tensor([i]),) for i in range(count)]
-    seen = {int(row[0]) for row in export_bundle._calibration(rows)}
-    compared = {int(row[0]) for row in export_bundle._trials(rows)}
-    assert seen and compared
-    if count >= 3:
-        assert not seen & compared and len(seen | compared) == count

@@ -56,7 +56,7 @@ def test_full_height():
 
 
 def test_digits_of_the_data_stay_themselves():
-    datasets = pytest.importorskip("sklearn.datasets", reason="pip install 'pocket-diffusers[eval]'")
+    datasets = pytest.importorskip("sklearn.datasets", reason="needs the extra 'eval'")
     pictures = datasets.load_digits().images[:100]
     for digit in pictures:
         large = Image.fromarray((digit * 255 / 16).astype(np.uint8)).resize((96, 96), Image.Resampling.NEAREST)

@@ -1,7 +1,10 @@
 """The Space of AsCAN as programs and people use it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tiny_ascan
 import torch
 from PIL import Image, ImageDraw
 
@@ -9,7 +12,7 @@ from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.outputs import Detections
 from pocket_diffusers.training.datasets.pocketworld.records import pictures
 
-gradio = pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,33 @@ def test_pictures_are_those_of_the_pipeline(client):
     assert kept == {"class": "blue torus", "steps": "3", "guidance": "5", "seed": "8"}
 
 
+def test_a_generator_of_other_classes_is_asked_for_one(tmp_path):
+    from gradio_client import Client
+
+    from pocket_diffusers.spaces.look import serve, space_app
+
+    tiny_ascan.make_generator().save_pretrained(tmp_path / "mine")
+    demo = space_app("ascan").build(str(tmp_path / "mine"))
+    try:
+        client = Client(serve(demo, wait=False), verbose=False, analytics_enabled=False)
+        gallery, timing, _, seed = client.predict(
+            "blue cone", steps=2, num_images=2, seed=3, new_seed=False, api_name="/generate"
+        )
+    finally:
+        demo.close()
+    assert [entry["caption"] for entry in gallery] == ["seed 3", "seed 4"] and seed == 3
+    assert "blue cone · 2 steps" in timing
+
+
+def test_a_generator_without_classes_is_refused():
+    from pocket_diffusers.spaces.ascan.app import color_shape_names, generate_desk
+
+    with pytest.raises(ValueError, match="this page draws classes, but the model has none"):
+        generate_desk(SimpleNamespace(labels={}))
+    assert color_shape_names(["red cube", "blue cube"]) == (["red", "blue"], ["cube"])
+    assert color_shape_names(["red cube", "blue cone"]) is None and color_shape_names(["tench"]) is None
+
+
 @pytest.fixture(scope="module")
 def bad_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
@@ -170,14 +200,11 @@ def draw_line(page, board, *corners: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
-def test_a_person_finds_objects(address, open_page, tmp_path, width, dark):
-    page = open_page(address, width=width, dark=dark)
+def test_a_person_finds_objects(address, open_page):
+    page = open_page(address)
     page.locator(".pocket-examples .thumbnail-item").nth(1).click()
     page.get_by_text("objects in").or_(page.get_by_text("object in")).first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     page.wait_for_timeout(1000)
-    assert page.screenshot(path=tmp_path / "detect.png", full_page=True)
     page.get_by_role("button", name="Find objects").click()  # the example now lies on the board
     page.get_by_text("256 × 256 pixels").first.wait_for()
 

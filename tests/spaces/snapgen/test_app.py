@@ -9,7 +9,7 @@ from PIL import Image
 
 from pocket_diffusers.pipelines.loading import load_pipeline
 
-gradio = pytest.importorskip("gradio", reason="gradio is missing: pip install 'pocket-diffusers[demo]'")
+gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +83,19 @@ def start(page, prompt: str) -> None:
     page.get_by_role("button", name="Draw", exact=True).click()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desk", "dark-phone"])
-def test_a_person_draws_and_saves(address, open_page, tmp_path, width, dark):
-    page = open_page(address, width=width, dark=dark)
+def test_a_person_draws_and_saves(address, open_page, tmp_path):
+    page = open_page(address)
     start(page, "a red cube")
     page.get_by_text("2 pictures").wait_for()
     pictures = page.locator(".pocket-pictures .thumbnail-item img")
     assert pictures.count() == 2
     assert pictures.first.evaluate("image => image.complete && image.naturalWidth") == 64
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     with page.expect_download() as download:
         page.locator(".pocket-files a").first.click()
     saved = tmp_path / "saved.png"
     download.value.save_as(saved)
     assert Image.open(saved).size == (64, 64)
     assert len(set(Image.open(saved).convert("L").tobytes())) > 20, "the picture is blank"
-    assert page.screenshot(path=tmp_path / "space.png", full_page=True)
 
 
 def test_an_example_draws_at_once_and_an_empty_prompt_is_explained(address, open_page):

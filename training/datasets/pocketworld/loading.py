@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .... import missing_package
 from ....pipelines.inputs import check_choice, check_count
 from .records import (
     CLIP_BLOCK,
@@ -122,7 +123,7 @@ def import_datasets():
     try:
         import datasets
     except ImportError as error:
-        raise ImportError("PocketWorld needs the train extra: pip install 'pocket-diffusers[train]'") from error
+        raise missing_package("PocketWorld", "datasets", "train") from error
     return datasets
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .... import missing_package
 from .intersections import CUBE, CYLINDER_HALF, CYLINDER_RADIUS, TORUS_MAJOR, TORUS_MINOR
 from .motion import pose_at
 from .scene import COLORS, SHAPES, SIZES, Scene, SceneObject
@@ -66,7 +67,7 @@ def _trimesh():
     try:
         import trimesh
     except ImportError as error:
-        raise ImportError("meshes need trimesh: pip install 'pocket-diffusers[train]'.") from error
+        raise missing_package("a mesh", "trimesh", "train") from error
     return trimesh
 
 

@@ -7,10 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from pocket_diffusers.eval.claims.snapgen import pictures
 from pocket_diffusers.eval.claims.snapgen.benchmark import BENCHMARK
 from pocket_diffusers.eval.claims.snapgen.pictures import draw_pairs, load_namer, load_nano
+from pocket_diffusers.eval.scores.instance_f1 import ground_truth
 from pocket_diffusers.eval.scores.naming import pair_prompt
 from pocket_diffusers.eval.scores.retrieval import to_pictures, world_records
+from pocket_diffusers.pipelines.outputs import Detections
+from pocket_diffusers.training.datasets.pocketworld.prompts import load_prompts
 from pocket_diffusers.training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS
 
 
@@ -72,6 +76,55 @@ def test_pictures_of_a_pair_depend_on_their_seed_alone(settings):
     alone = pipeline(pair_prompt(pairs[1]), generator=noise, output_type="pt").images[0]
     torch.testing.assert_close(drawn[1, 1], alone, atol=1e-4, rtol=0)
     assert not torch.allclose(drawn[0, 1], drawn[1, 1], atol=1e-3)
+
+
+def test_a_naming_row_says_which_model_named(measured):
+    rows, _ = measured
+    for kind in ("seen-pairs", "held-out-pairs", "ground-truth"):
+        assert rows[f"judge-{kind}"].claim.startswith("clip-nano-judge names the ")
+    assert rows["judge-seen-pairs"].rival == "clip-nano-judge on PocketWorld's own pictures"
+
+
+def test_geneval_is_of_the_committed_pipeline_by_the_committed_detector(settings, tmp_path, monkeypatch):
+    """The detector knows true pictures by heart, and says of all others that they show a red cube."""
+    truth = {record.rgb.tobytes(): ground_truth(record) for record in islice(world_records("test", 16), 80)}
+    cube = Detections(("cube",), (0.95,), ((1, 1, 5, 5),), None, ("red",))
+    looked_at = []
+
+    class Eye:
+        name = weights = "ascan-nano-judge"
+
+        def __init__(self, folder):
+            assert folder == settings.checkpoints / "ascan-nano-judge"
+
+        def __call__(self, shown):
+            looked_at.extend(picture for picture in shown if picture.tobytes() not in truth)
+            return [truth.get(picture.tobytes(), cube) for picture in shown]
+
+    monkeypatch.setattr(pictures, "JudgeDetector", Eye)
+    few = replace(settings, geneval_images=1, geneval_truth=60)
+    rows = {row.id: row for row in BENCHMARK.measure("geneval", tmp_path, few)}
+    prompts = load_prompts()
+    assert len(looked_at) == rows["geneval-overall"].n == len(prompts)
+    pipeline = load_nano(settings)
+    for number in (0, len(prompts) - 1):
+        noise = torch.Generator().manual_seed(number)
+        alone = pipeline(prompts[number]["prompt"], generator=noise).images[0]
+        drawn = zip(alone.tobytes(), looked_at[number].tobytes(), strict=True)
+        assert max(abs(a - b) for a, b in drawn) <= 1, "picture 0 of each prompt has the prompt's number as its seed"
+    asked = {"single_object": [], "colors": []}
+    for prompt in prompts:
+        (clause, *_) = prompt["include"]
+        if prompt["tag"] in asked:
+            asked[prompt["tag"]].append(clause["class"] == "cube" and clause.get("color", "red") == "red")
+    shares = {tag: sum(right) / len(right) for tag, right in asked.items()}
+    assert rows["geneval-single-object"].measured == pytest.approx(shares["single_object"], abs=1e-5)
+    assert rows["geneval-colors"].measured == pytest.approx(shares["colors"], abs=1e-5)
+    assert rows["geneval-overall"].measured == pytest.approx(sum(shares.values()) / 6, abs=1e-5)
+    assert rows["geneval-overall"].rival_measured == 1
+    assert rows["geneval-share-of-truth"].measured == rows["geneval-overall"].measured
+    assert rows["geneval-share-of-truth"].claim.endswith("from the same detector, ascan-nano-judge.")
+    assert {row.command for row in rows.values()} == {"pocket eval snapgen --only geneval"}
 
 
 @pytest.mark.parametrize("name", ["naming", "autoencoder", "geneval", "exported"])

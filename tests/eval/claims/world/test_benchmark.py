@@ -6,8 +6,12 @@ PROMISED = {
     "pocketworld-records": 250,
     "clip-nano-image-to-text": 0.9,
     "clip-nano-text-to-image": 0.9,
+    "clip-nano-plain-image-to-text": None,
+    "clip-nano-plain-text-to-image": None,
     "clip-nano-judge-image-to-text": 0.9,
     "clip-nano-judge-text-to-image": 0.9,
+    "clip-nano-judge-plain-image-to-text": None,
+    "clip-nano-judge-plain-text-to-image": None,
     "geneval-rules-ratings": None,
     "geneval-rules-pictures": None,
 }

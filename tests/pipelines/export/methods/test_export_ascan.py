@@ -29,22 +29,22 @@ def assembled(pipeline):
 
 
 @pytest.mark.parametrize(
-    ("make", "rows"),
+    "make",
     [
-        (make_classifier, 6),
-        (lambda: make_classifier(in_channels=1, resize_mode="pad"), 36),
-        (lambda: make_classifier(image_size=24), 6),
-        (make_detector, 6),
+        make_classifier,
+        lambda: make_classifier(in_channels=1, resize_mode="pad"),
+        lambda: make_classifier(image_size=24),
+        make_detector,
     ],
     ids=["classifier", "grey classifier, which also sees digits", "larger classifier", "detector"],
 )
-def test_the_original_network_behind_the_contract_says_the_same(make, rows):
+def test_the_original_network_behind_the_contract_says_the_same(make):
     pipeline = make()
     export = export_of(pipeline)
     with torch.no_grad():
-        said = export.rehearse(assembled(pipeline))
-    np.testing.assert_allclose(said, export.rehearse(pipeline), atol=1e-5, rtol=1e-5)
-    assert said.std() > 1e-3 and len(said) == rows
+        said = export.rehearse(assembled(pipeline), range(12))
+    np.testing.assert_allclose(said, export.rehearse(pipeline, range(12)), atol=1e-5, rtol=1e-5)
+    assert said.std() > 1e-3 and len(said) == 12
 
 
 @pytest.mark.parametrize("size", [32, 40])

@@ -170,5 +170,5 @@ def test_bad_requests_are_refused(change, message):
 
 def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"pocket-diffusers\[train\]"):
+    with pytest.raises(ImportError, match="needs datasets, which comes with the extra 'train'"):
         load_pocketworld("image", "test", 16, 2)
