@@ -37,7 +37,7 @@ STATE_FLOOR = 1 << 16  # states are in [2^16, 2^32) between symbols
 SYMBOLS_A_LANE = 4096  # more lanes are faster, and each costs two bytes
 MAX_COUNT = SYMBOLS_A_LANE << 16
 MAX_ALPHABET = 4096
-MAX_TABLE_ENTRIES = 1 << 22
+MAX_TABLE_ENTRIES = 1 << 20
 HEADER = struct.Struct("<IHHHI")
 
 

@@ -5,9 +5,12 @@ known. A point's four known neighbours before it and four after it on the curve 
 expected value and how far they spread about it. Both together choose the context, so that no symbol is a difference and
 bounded or clustered values stay what they are. All arithmetic is in integers, so that every decoder agrees.
 
+A point may be coarse: its values count steps of 2^coarseness, and it has contexts of its own. Neighbours are compared
+in single steps.
+
 Layout: one byte each for the channels, the bins of the expected value and the classes of spread; a little-endian 32-bit
-integer a channel, its lowest value; then a coded sequence (`entropy_coding`) of values above the lowest. Its parts are
-the passes, each point by point, all channels of a point together.
+integer a channel, its lowest value in single steps, a multiple of 4; then a coded sequence (`entropy_coding`) of values
+above the lowest. Its parts are the passes, each point by point, all channels of a point together.
 """
 
 import struct
@@ -15,8 +18,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .entropy_coding import MAX_ALPHABET, Decoder, encode
+from .entropy_coding import MAX_ALPHABET, MAX_TABLE_ENTRIES, Decoder, encode
 
+COARSEST = 2
 REACH = 4  # neighbours on each side
 NEAREST = 1 << 20  # weight of a neighbour in the same cell
 FRACTION = 8  # expected value and spread are in eighths of a step
@@ -26,25 +30,38 @@ TABLE_ENTRY_BITS = 5  # about what a frequency costs
 HEADER = struct.Struct("<3B")
 
 
-def encode_values(values: np.ndarray, cells: np.ndarray) -> bytes:
+def encode_values(values: np.ndarray, cells: np.ndarray, coarseness: np.ndarray | None = None) -> bytes:
     """Integers [points, channels] of points whose cells [points, 3], in Morton order, the decoder knows.
+
+    Args:
+        values: in steps of 2^coarseness.
+        cells: coordinates on the grid.
+        coarseness: 0, 1 or 2 for each point, known to the decoder; default 0 [points].
 
     Raises:
         ValueError: when a channel's values span more than 4,096.
     """
-    lowest = values.min(0) if len(values) else np.zeros(values.shape[1], np.int64)
-    above = values - lowest
-    span = int(above.max(initial=0)) + 1
+    shifts = _shifts(coarseness, len(values))
+    single = values << shifts
+    lowest = single.min(0) >> COARSEST << COARSEST if len(values) else np.zeros(values.shape[1], np.int64)
+    symbols = values - (lowest >> shifts)
+    span = int(symbols.max(initial=0)) + 1
     if span > MAX_ALPHABET:
         raise ValueError(f"A channel's values must span at most {MAX_ALPHABET} steps, not {span}.")
-    surroundings = [(passed, _expect(above, cells, passed, step)) for passed, step in _passes(len(values))]
+    above = symbols << shifts
+    known = [(passed, *_expect(above, cells, shifts, passed, step)) for passed, step in _passes(len(values))]
 
     def parts(bins: int, classes: int):
-        return [(above[passed].ravel(), _contexts(*known, bins, classes, span)) for passed, known in surroundings]
+        return [
+            (symbols[passed].ravel(), _contexts(expected, spread, shifts[passed], bins, classes, span))
+            for passed, expected, spread in known
+        ]
 
-    bins, classes = min(CHOICES, key=lambda choice: _estimated_bits(parts(*choice), span))
-    header = HEADER.pack(values.shape[1], bins, classes) + lowest.astype("<i4").tobytes()
-    return header + encode(parts(bins, classes), values.shape[1] * bins * classes, span)
+    channels = values.shape[1]
+    possible = [choice for choice in CHOICES if _num_contexts(channels, *choice) * span <= MAX_TABLE_ENTRIES]
+    bins, classes = min(possible, key=lambda choice: _estimated_bits(parts(*choice), span))
+    header = HEADER.pack(channels, bins, classes) + lowest.astype("<i4").tobytes()
+    return header + encode(parts(bins, classes), _num_contexts(channels, bins, classes), span)
 
 
 class ValuesDecoder:
@@ -71,28 +88,42 @@ class ValuesDecoder:
                 f"Coded values must have {channels} channels and bins and classes among {CHOICES}, "
                 f"not {stored} channels and {(self._bins, self._classes)}."
             )
+        contexts = _num_contexts(channels, self._bins, self._classes)
         self._lowest = np.frombuffer(data, "<i4", channels, HEADER.size).astype(np.int64)
         self._decoder = Decoder(data[start:])
-        if self._decoder.num_contexts != channels * self._bins * self._classes or self._decoder.count % channels:
+        if self._decoder.num_contexts != contexts or self._decoder.count % channels:
             raise ValueError(
-                f"Coded values must have {channels * self._bins * self._classes} contexts and a multiple of {channels} "
+                f"Coded values must have {contexts} contexts and a multiple of {channels} "
                 f"symbols, not {self._decoder.num_contexts} and {self._decoder.count}."
             )
         self.count = self._decoder.count // channels
 
-    def decode(self, cells: np.ndarray) -> np.ndarray:
-        """Integers [points, channels] of points with these cells [points, 3], in Morton order.
+    def decode(self, cells: np.ndarray, coarseness: np.ndarray | None = None) -> np.ndarray:
+        """Integers [points, channels], in steps of 2^coarseness.
+
+        Args:
+            cells, coarseness: as in encoding.
 
         Raises:
             ValueError: when the data is damaged.
         """
+        shifts = _shifts(coarseness, self.count)
         above = np.zeros((self.count, len(self._lowest)), np.int64)
         for passed, step in _passes(self.count):
-            known = _expect(above, cells, passed, step)
-            contexts = _contexts(*known, self._bins, self._classes, self._decoder.alphabet)
-            above[passed] = self._decoder.decode(contexts).reshape(known[0].shape)
+            expected, spread = _expect(above, cells, shifts, passed, step)
+            contexts = _contexts(expected, spread, shifts[passed], self._bins, self._classes, self._decoder.alphabet)
+            above[passed] = self._decoder.decode(contexts).reshape(expected.shape) << shifts[passed]
         self._decoder.finish()
-        return above + self._lowest
+        return (above + self._lowest) >> shifts
+
+
+def _shifts(coarseness: np.ndarray | None, count: int) -> np.ndarray:
+    """Coarseness [points, 1]."""
+    return np.zeros((count, 1), np.int64) if coarseness is None else np.asarray(coarseness, np.int64)[:, None]
+
+
+def _num_contexts(channels: int, bins: int, classes: int) -> int:
+    return channels * (COARSEST + 1) * bins * classes
 
 
 def _passes(count: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -104,8 +135,10 @@ def _passes(count: int) -> Iterator[tuple[np.ndarray, int]]:
         yield np.arange(step, count, 2 * step), step
 
 
-def _expect(values: np.ndarray, cells: np.ndarray, passed: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Expected values and their spread in eighths [points, channels]; 0 and 0 for the first point."""
+def _expect(
+    values: np.ndarray, cells: np.ndarray, shifts: np.ndarray, passed: np.ndarray, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected values and their spread, in eighths of a point's own steps [points, channels]; 0 for the first point."""
     odd = np.arange(1, 2 * REACH, 2)
     neighbors = passed[:, None] + step * np.concatenate([-odd, odd])
     exists = (neighbors >= 0) & (neighbors < len(values))
@@ -119,15 +152,17 @@ def _expect(values: np.ndarray, cells: np.ndarray, passed: np.ndarray, step: int
         held = FRACTION * values[neighbors, channel]
         expected[:, channel] = (weights * held).sum(1) // total
         spread[:, channel] = (weights * np.abs(held - expected[:, channel, None])).sum(1) // total
-    return expected, spread
+    return expected >> shifts[passed], spread >> shifts[passed]
 
 
-def _contexts(expected: np.ndarray, spread: np.ndarray, bins: int, classes: int, span: int) -> np.ndarray:
+def _contexts(
+    expected: np.ndarray, spread: np.ndarray, shifts: np.ndarray, bins: int, classes: int, span: int
+) -> np.ndarray:
     """Contexts [points * channels]."""
-    channel = np.arange(expected.shape[1])
-    binned = expected * bins // (FRACTION * span)
+    group = np.arange(expected.shape[1]) * (COARSEST + 1) + shifts
+    binned = np.minimum(expected * bins // (FRACTION * span), bins - 1)
     classed = np.searchsorted(SPREADS, spread, side="right") if classes > 1 else 0
-    return ((channel * bins + binned) * classes + classed).ravel()
+    return ((group * bins + binned) * classes + classed).ravel()
 
 
 def _estimated_bits(parts: list[tuple[np.ndarray, np.ndarray]], span: int) -> float:

@@ -1,14 +1,15 @@
 """Plain Gaussians in few bytes: quantised in uniform steps, in Morton order, and entropy-coded in context.
 
-The file is in the safetensors format. Its tensors are streams of bytes: `positions` (`octree_coding`), then `shape`,
-`opacity`, `color` and, above degree 0, `sh_1`, `sh_2`, `sh_3` (`neighbor_coding`). Its metadata is one JSON text under
-`splats`: the version of this layout, the unit of length, and the steps.
+The file is in the safetensors format. Its tensors are streams of bytes: `positions` (`octree_coding`), then `opacity`,
+`size`, `shape`, `color` and, above degree 0, `sh_1`, `sh_2`, `sh_3` (`neighbor_coding`). Its metadata is one JSON text
+under `splats`: the version of this layout, the unit of length, and the steps.
 
 | stream | integer times its step is |
 |---|---|
 | positions | the centre in scene units, a step being `position_step` units |
-| shape | the six coefficients of the logarithm of the covariance (`log_covariance`), small scales narrowed |
 | opacity | arcsin(sqrt(opacity)), which spreads the error evenly over what is seen; at most pi / 2 |
+| size | the first of six coefficients of the logarithm of the covariance (`log_covariance`), small scales narrowed |
+| shape | the other five; the step is two or four times as long where `coarseness` says so |
 | color | luma Y, then Co and Cg, of spherical-harmonic degree 0 times 0.2821, that is in units of displayed colour |
 | sh_l | for each of the 2 l + 1 coefficients of degree l: Y, Co, Cg |
 
@@ -35,20 +36,21 @@ from .spherical_harmonics import SH_C0
 
 VERSION = 1
 THIN_STEPS = 8  # how much coarser what is thin is coded
+COARSE_BELOW = (0.6, 0.1)  # opacity times size in units, below which the step of shapes doubles
 LEAST_OPACITY = 1e-6  # as in the formats that hold opacities as bytes
 TO_YCOCG = torch.tensor([[0.25, 0.5, 0.25], [0.5, 0, -0.5], [-0.25, 0.5, -0.25]], dtype=torch.double)
 
 
 @dataclass(frozen=True)
 class SplatCodecConfig:
-    """Steps of the quantisation; an error is at most half a step.
+    """Steps of the quantisation; an error is at most half a step (for the shape of faint and small Gaussians, two).
 
     Lengths are in units of the scene's typical Gaussian (`unit_length`), so that one config fits scenes of any size.
     The defaults lose about equally much picture quality to each attribute.
 
     Attributes:
         position_step: edge of a grid cell, in units.
-        shape_step: of a coefficient of the logarithm of the covariance.
+        shape_step: of a coefficient of the logarithm of the covariance; for faint and small Gaussians, of the first.
         thin_scale: the logarithms of standard deviations below it, in units, are coded 8 times as coarsely, since what
             is thinner than its position is exact is not seen thinner.
         opacity_step: of arcsin(sqrt(opacity)), in radians.
@@ -60,7 +62,7 @@ class SplatCodecConfig:
     """
 
     position_step: float = 1.0
-    shape_step: float = 0.4
+    shape_step: float = 0.3
     thin_scale: float = 0.5
     opacity_step: float = 1 / 12
     luma_step: float = 1 / 20
@@ -112,11 +114,12 @@ def encode_splats(gaussians: Gaussians, config: SplatCodecConfig | None = None, 
         )
     order = morton_order(cells)
     gaussians, cells = gaussians.select(torch.from_numpy(order)), cells[order]
-    values = _values(gaussians, config, unit)
+    values, steps = _values(gaussians, config, unit), _steps(config)
+    numbers = {name: _quantise(name, value, steps[name]) for name, value in values.items() if name != "shape"}
+    coarse = coarseness(numbers["opacity"], numbers["size"], config, unit)
+    numbers["shape"] = _quantise("shape", values["shape"], steps["shape"] * 2.0 ** coarse[:, None])
     streams = {"positions": encode_cells(cells)}
-    streams |= {
-        name: encode_values(_quantise(name, value, _steps(config)[name]), cells) for name, value in values.items()
-    }
+    streams |= {name: encode_values(numbers[name], cells, _coarse(name, coarse)) for name in values}
     about = {"version": VERSION, "unit": unit, **asdict(config)}
     return safetensors.numpy.save(
         {name: np.frombuffer(stream, np.uint8) for name, stream in streams.items()}, {"splats": json.dumps(about)}
@@ -139,10 +142,13 @@ def decode_splats(data: bytes) -> Gaussians:
     counts = {name: decoder.count for name, decoder in decoders.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"The streams of a splat file must hold as many Gaussians as each other, not {counts}.")
-    cells = decode_cells(streams["positions"], counts["shape"])
+    cells = decode_cells(streams["positions"], counts["opacity"])
+    numbers = {name: decoders[name].decode(cells) for name in decoders if name != "shape"}
+    coarse = coarseness(numbers["opacity"], numbers["size"], config, unit)
+    numbers["shape"] = decoders["shape"].decode(cells, coarse) << coarse[:, None]
     steps = _steps(config)
-    values = {name: torch.from_numpy(decoder.decode(cells) * steps[name]) for name, decoder in decoders.items()}
-    narrowed, quaternions = scales_and_rotations(values["shape"])
+    values = {name: torch.from_numpy(number * steps[name]) for name, number in numbers.items()}
+    narrowed, quaternions = scales_and_rotations(torch.cat([values["size"], values["shape"]], 1))
     thin = math.log(config.thin_scale * unit)
     log_scales = torch.where(narrowed < thin, thin + (narrowed - thin) * THIN_STEPS, narrowed)
     opacities = values["opacity"][:, 0].clamp(0, math.pi / 2).sin() ** 2
@@ -181,24 +187,45 @@ def _values(gaussians: Gaussians, config: SplatCodecConfig, unit: float) -> dict
     log_scales = gaussians.log_scales.double()
     narrowed = torch.where(log_scales < thin, thin + (log_scales - thin) / THIN_STEPS, log_scales)
     ycocg = gaussians.sh.double() @ TO_YCOCG.T
+    coefficients = log_covariances(narrowed, gaussians.quaternions)
     return {
-        "shape": log_covariances(narrowed, gaussians.quaternions),
+        "size": coefficients[:, :1],
+        "shape": coefficients[:, 1:],
         "opacity": gaussians.opacity_logits.double().sigmoid().sqrt().asin()[:, None],
         "color": ycocg[:, 0] * SH_C0,
         **{f"sh_{n}": ycocg[:, n * n : (n + 1) ** 2].flatten(1) for n in range(1, gaussians.sh_degree + 1)},
     }
 
 
+def coarseness(opacity: np.ndarray, size: np.ndarray, config: SplatCodecConfig, unit: float) -> np.ndarray:
+    """How many times the step of a shape doubles, since errors of faint and small Gaussians are seen less.
+
+    Args:
+        opacity, size: integers of these streams [gaussians, 1].
+
+    Returns:
+        0, 1 or 2 [gaussians].
+    """
+    opacities = np.sin(np.clip(opacity[:, 0] * config.opacity_step, 0, math.pi / 2)) ** 2
+    sizes = np.exp(np.minimum(size[:, 0] * (config.shape_step / math.sqrt(3)) - math.log(unit), 80))
+    return (opacities[:, None] * sizes[:, None] < COARSE_BELOW).sum(1)
+
+
+def _coarse(name: str, coarse: np.ndarray) -> np.ndarray | None:
+    return coarse if name == "shape" else None
+
+
 def _channels(degree: int) -> dict[str, int]:
     """Stream -> integers a Gaussian."""
     harmonics = {f"sh_{n}": 3 * (2 * n + 1) for n in range(1, degree + 1)}
-    return {"shape": NUM_COEFFICIENTS, "opacity": 1, "color": 3, **harmonics}
+    return {"opacity": 1, "size": 1, "shape": NUM_COEFFICIENTS - 1, "color": 3, **harmonics}
 
 
 def _steps(config: SplatCodecConfig) -> dict[str, np.ndarray]:
     """Stream -> steps of its integers."""
     harmonic = [config.sh_luma_step, config.sh_chroma_step, config.sh_chroma_step]
     return {
+        "size": np.array([config.shape_step]),
         "shape": np.array([config.shape_step]),
         "opacity": np.array([config.opacity_step]),
         "color": np.array([config.luma_step, config.chroma_step, config.chroma_step]),
@@ -209,8 +236,8 @@ def _steps(config: SplatCodecConfig) -> dict[str, np.ndarray]:
 def _quantise(name: str, values: Tensor, step: np.ndarray | float) -> np.ndarray:
     quotients = np.rint(values.numpy() / step)
     largest = float(np.abs(quotients).max(initial=0))
-    if largest >= 1 << 31:
-        raise ValueError(f"{name} must be less than 2^31 steps from 0, not {largest:.3g}.")
+    if largest >= 1 << 29:
+        raise ValueError(f"{name} must be less than 2^29 steps from 0, not {largest:.3g}.")
     return quotients.astype(np.int64)
 
 
@@ -245,7 +272,7 @@ def _degree_of(names: set[str]) -> int:
         if names == {"positions", *_channels(degree)}:
             return degree
     raise ValueError(
-        f"A splat file must hold positions, shape, opacity, color and whole sh degrees, not {sorted(names)}."
+        f"A splat file must hold positions, opacity, size, shape, color and whole sh degrees, not {sorted(names)}."
     )
 
 

@@ -12,13 +12,34 @@ def _points(count, seed=0, span=200):
     return cells[morton_order(cells)]
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 300), st.integers(1, 5), st.sampled_from([1, 2, 30, 4096]))
+@given(st.integers(0, 2**32 - 1), st.integers(0, 300), st.sampled_from([1, 3, 21]), st.sampled_from([1, 2, 30, 4096]))
 @settings(max_examples=60, deadline=None)
 def test_any_values_come_back(seed, count, channels, span):
     values = np.random.default_rng(seed).integers(0, span, (count, channels)) - 1000
     cells = _points(count, seed, 1 << 20)
     decoder = ValuesDecoder(encode_values(values, cells), channels)
     assert decoder.count == count and (decoder.decode(cells) == values).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 200))
+@settings(max_examples=40, deadline=None)
+def test_coarse_values_come_back(seed, count):
+    random = np.random.default_rng(seed)
+    coarseness = random.integers(0, 3, count)
+    values = random.integers(-300, 300, (count, 3)) >> coarseness[:, None]
+    cells = _points(count, seed)
+    assert (ValuesDecoder(encode_values(values, cells, coarseness), 3).decode(cells, coarseness) == values).all()
+
+
+def test_coarse_values_cost_less_and_help_their_neighbours():
+    random = np.random.default_rng(0)
+    cells = _points(20_000)
+    smooth = 60 * np.sin(cells[:, :1] / 60) + random.normal(size=(20_000, 1))
+    coarseness = random.integers(0, 3, 20_000)
+    own = np.rint(smooth / 2.0 ** coarseness[:, None]).astype(int)
+    coded = len(encode_values(own, cells, coarseness))
+    assert coded < 0.85 * len(encode_values(np.rint(smooth).astype(int), cells))
+    assert coded < 0.8 * len(encode_values(own, cells))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 9, 1000])
