@@ -89,7 +89,7 @@ def render_splats(
     up: str = UP,
     background: str = "black",
     level: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda more: None,
 ) -> int:
     """Renders a file into a folder: a PNG a camera, all of them as turntable.webp, and some on sheet.png.
 
@@ -100,7 +100,7 @@ def render_splats(
         frames, size, elevation, up: of the turntable: pictures, width and height in pixels, degrees, and an axis.
         background: a colour by its name or as #rrggbb.
         level: of detail of a streamed scene, 0 for the finest.
-        progress: told the number of pictures done.
+        progress: called with 1 after each picture.
 
     Returns:
         the number of Gaussians.
@@ -122,7 +122,7 @@ def render_splats(
         pixels = (drawn.rgb[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         pictures.append(Image.fromarray(pixels))
         pictures[-1].save(folder / f"frame_{index:04d}.png")
-        progress(index + 1)
+        progress(1)
     first, *rest = pictures
     first.save(folder / "turntable.webp", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
     shown = pictures[:: max(1, len(pictures) // SHEET_FRAMES)][:SHEET_FRAMES]

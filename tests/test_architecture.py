@@ -46,6 +46,7 @@ COMPONENTS = {
     ("pocket_diffusers.hub_models.autoencoder_snapgen", "AutoencoderSnapGen"),
     ("pocket_diffusers.hub_models.transformer_ascan", "AsCANModel"),
     ("pocket_diffusers.hub_models.unet_ascan", "AsCANUNet2DModel"),
+    ("pocket_diffusers.hub_models.gaussians_lpgs", "LPGSGaussians"),
 }
 PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_snapgen", "SnapGenPipeline"),
