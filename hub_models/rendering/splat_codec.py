@@ -30,8 +30,9 @@ from torch import Tensor
 
 from .gaussians import DEGREES, Gaussians
 from .log_covariance import NUM_COEFFICIENTS, log_covariances, scales_and_rotations
+from .morton_order import morton_order
 from .neighbor_coding import ValuesDecoder, encode_values
-from .octree_coding import MAX_SPAN, decode_cells, encode_cells, morton_order
+from .octree_coding import MAX_SPAN, decode_cells, encode_cells
 from .spherical_harmonics import SH_C0
 
 VERSION = 1
