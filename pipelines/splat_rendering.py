@@ -1,8 +1,9 @@
 """`pocket render`: pictures of a file of Gaussian splats, from cameras on a circle or from those of a capture."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -47,6 +48,10 @@ class Cameras:
 
     def __len__(self) -> int:
         return len(self.viewmats)
+
+    def select(self, index: Tensor) -> Self:
+        """Those of the given indices or mask."""
+        return replace(self, viewmats=self.viewmats[index], Ks=self.Ks[index])
 
     def draw(self, gaussians: Gaussians, camera: int, background: Float[Tensor, "3"] | None = None) -> Rendering:
         """What one of the cameras sees, over black if no other background is given."""
