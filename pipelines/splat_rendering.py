@@ -21,12 +21,12 @@ UP = "-y"  # of the axes of a 3DGS PLY, whose y points down
 DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
 FIELD_OF_VIEW = 40.0  # degrees, vertical
 MARGIN = 1.15  # of a picture around the scene
-NEAR = 0.01  # smallest depth that is drawn, in scene units; a hundredth of the distance where that is less
 SMALLEST_RADIUS = 1e-4  # cameras come no closer to a mere point
 LEAST_SHARE = 1e-6  # nor than single precision tells apart so far from the origin
 LARGEST_RADIUS = 1e12
 FRAME_MILLISECONDS = 66
 SHEET_FRAMES = 8
+NEAR = 0.01  # in scene units, and at most this share of a turntable's distance
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def turntable(
     up: str = UP,
     closeness: float = 1.0,
 ) -> Cameras:
-    """Cameras on a circle around the scene from which all of it is seen, or closer.
+    """Cameras on a circle around the scene that see all of its `scene_ball`, or stand closer.
 
     Args:
         gaussians: the scene.
@@ -108,7 +108,7 @@ def turntable(
     half_angle = torch.atan(min(width, height) / 2 / K[0, 0])
     distance = MARGIN * radius / float(torch.sin(half_angle)) / closeness
     viewmats = orbit(center.tolist(), distance, frames, elevation, direction)
-    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, distance / 100))
+    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, NEAR * distance))
 
 
 def render_splats(

@@ -48,7 +48,8 @@ OPTIONS = {
     "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
     " runtime",
     "train": "stage preset resume set seed output",
-    "convert": "level sh-degree spz-version overwrite",
+    "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
+    "render": "turntable size elevation up cameras background level output overwrite",
     "eval": "only output",
     "export": "to precision model output overwrite",
     "demo": "port model share",
@@ -56,7 +57,10 @@ OPTIONS = {
     "push": "dry-run output space static private license overwrite",
 }
 VERBS = ("list", *OPTIONS)
-OF_FILES = {"convert": "scene.ply"}  # verbs that take no method, and what they take in an example
+OF_FILES = {
+    "convert": "scene.ply",
+    "render": "scene.ply",
+}  # verbs that take no method, and what they take in an example
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
@@ -315,15 +319,24 @@ def test_eval_knows_the_world_too(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_convert_says_what_it_wrote(capsys, tmp_path):
+def _write_scene(path, count=40, **changes):
+    """Random Gaussians about the origin, of SH degree 2."""
     import torch
 
     from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
-    from pocket_diffusers.hub_models.rendering.splat_files import read_splats, write_splats
+    from pocket_diffusers.hub_models.rendering.splat_files import write_splats
 
     draw = torch.Generator().manual_seed(0)
-    shapes = ((40, 3), (40, 3), (40, 4), (40,), (40, 9, 3))
-    write_splats(Gaussians(*(torch.randn(shape, generator=draw) for shape in shapes)), tmp_path / "a.ply")
+    shapes = {"means": (3,), "log_scales": (3,), "quaternions": (4,), "opacity_logits": (), "sh": (9, 3)}
+    random = {name: torch.randn(count, *shape, generator=draw) for name, shape in shapes.items()}
+    changed = {name: torch.full_like(random[name], value) for name, value in changes.items()}
+    write_splats(Gaussians(**{**random, **changed}), path)
+
+
+def test_convert_says_what_it_wrote(capsys, tmp_path):
+    from pocket_diffusers.hub_models.rendering.splat_files import read_splats
+
+    _write_scene(tmp_path / "a.ply")
     source, target = str(tmp_path / "a.ply"), str(tmp_path / "b.spz")
     said = run("convert", source, target, "--spz-version", "3", "--sh-degree", "1")
     before, after = (Path(path).stat().st_size for path in (source, target))
@@ -339,7 +352,7 @@ def test_convert_says_what_it_wrote(capsys, tmp_path):
     [
         (
             ["a.ply", "b.splat"],
-            "must be a file that is written, .ply, .compressed.ply, .spz, .sog, meta.json: .splat is not",
+            "must be a file that is written, .ply, .compressed.ply, .spz, .splatz, .sog, meta.json: .splat is not",
         ),
         (["none.ply", "b.spz"], "none.ply is missing"),
         (["a.ksplat", "b.spz"], ".ksplat is not"),
@@ -348,6 +361,14 @@ def test_convert_says_what_it_wrote(capsys, tmp_path):
         (["a.ply", "b.spz", "--sh-degree", "4"], "--sh-degree"),
         (["a.ply", "b.spz", "--level", "1"], "level must be 0, not 1"),
         (["a.ply", "b.spz"], "a.ply must be a PLY file"),
+        (["a.ply", "b.spz", "--quality", "2"], "--quality is for .splatz files, which b.spz is not"),
+        (["a.ply", "b.spz", "--budget-mb", "2"], "--budget-mb is for .splatz files, which b.spz is not"),
+        (["a.ply", "b.splatz", "--budget-mb", "2", "--quality", "2"], "leave out --quality"),
+        (["a.ply", "b.splatz", "--cameras", "c"], "--cameras is of use only with --budget-mb"),
+        (["a.ply", "b.splatz", "--up", "z"], "--up is of use only with --budget-mb"),
+        (["a.ply", "b.splatz", "--budget-mb", "2"], "a.ply must be a PLY file"),
+        (["a.ply", "b.splatz", "--budget-mb", "0"], "budget_mb must be a number from 0.001"),
+        (["a.ply", "b.splatz", "--budget-mb", "2", "--cameras", "none"], "none"),
     ],
 )
 def test_bad_conversions(capsys, tmp_path, monkeypatch, arguments, named):
@@ -356,3 +377,62 @@ def test_bad_conversions(capsys, tmp_path, monkeypatch, arguments, named):
         Path(name).write_bytes(b"no splats\n")
     assert named in complaint(capsys, "convert", *arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ksplat", "a.ply"]
+
+
+def test_splatz_is_written_read_and_rendered(tmp_path, monkeypatch):
+    from pocket_diffusers.hub_models.rendering.splat_codec import splat_config
+
+    monkeypatch.chdir(tmp_path)
+    _write_scene(tmp_path / "a.ply")
+    run("convert", "a.ply", "b.splatz", "--quality", "2")
+    assert splat_config(Path("b.splatz").read_bytes())[0].luma_step == 0.025
+    size = Path("b.splatz").stat().st_size
+    said = run("convert", "b.splatz", "c.spz")
+    assert said.startswith(f"Converted 40 Gaussians of SH degree 2: {size:,} bytes in b.splatz, ")
+    assert run("render", "b.splatz", "--turntable", "2", "--size", "32", "-o", "drawn").startswith("Rendered 40 ")
+    assert sorted(path.name for path in Path("drawn").glob("frame_*")) == ["frame_0000.png", "frame_0001.png"]
+
+
+def test_a_budget_says_what_it_cost(tmp_path, monkeypatch):
+    import torch
+
+    from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
+    from pocket_diffusers.hub_models.rendering.splat_files import read_splats
+    from pocket_diffusers.pipelines.inputs import PosedImages
+    from pocket_diffusers.training.datasets.transforms_json import write_transforms
+
+    monkeypatch.chdir(tmp_path)
+    _write_scene(tmp_path / "a.ply", 300)
+    cameras = PosedImages(torch.zeros(9, 3, 24, 32), orbit((0, 0, 0), 6, 9), intrinsics(50, 24, 32).expand(9, 3, 3))
+    write_transforms(Path("capture"), cameras)
+    said = run("convert", "a.ply", "b.splatz", "--budget-mb", "0.005", "--cameras", "capture", "--sh-degree", "1")
+    kept, before, after = len(read_splats("b.splatz")), Path("a.ply").stat().st_size, Path("b.splatz").stat().st_size
+    assert after <= 5000 and said.startswith(
+        f"Kept {kept} of 300 Gaussians of SH degree 1: {before:,} bytes in a.ply, {after:,} bytes in b.splatz; PSNR "
+    )
+    assert said.endswith(" dB against a.ply from 2 other cameras\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "drawn"),
+    [
+        ({"opacity_logits": -200.0}, False),
+        ({"count": 1}, True),
+        ({"count": 1, "log_scales": -30.0}, True),
+        ({"count": 1, "means": 1e6, "log_scales": 2.0}, True),
+        ({"means": 0.0, "log_scales": -9.0}, True),
+    ],
+)
+def test_strange_scenes_are_rendered(tmp_path, monkeypatch, changes, drawn):
+    """Nothing opaque, one Gaussian, a mere point, one far from the origin, and one nearer than others begin."""
+    monkeypatch.chdir(tmp_path)
+    _write_scene(tmp_path / "a.ply", **{"sh": 1.0, "opacity_logits": 3.0, **changes})
+    run("render", "a.ply", "--turntable", "1", "--size", "32", "-o", "drawn")
+    assert (Image.open("drawn/frame_0000.png").convert("L").getextrema()[1] > 0) == drawn
+
+
+def test_scenes_beyond_single_precision_are_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _write_scene(tmp_path / "a.ply", 1, log_scales=90.0)
+    said = complaint(capsys, "render", "a.ply", "--size", "32", "-o", "drawn")
+    assert "the radius of the scene must be at most 1e+12 units, not inf" in said and not Path("drawn").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
-from pocket_diffusers.hub_models.rendering.splat_files import ply, read_splats, sog, spz
+from pocket_diffusers.hub_models.rendering.splat_files import compressed_ply, ply, read_splats, sog, splatz, spz
 from pocket_diffusers.pipelines.splat_conversion import convert_splats, save_splats
 
 SPLATS = Path(os.environ.get("POCKET_DATA", Path(__file__).parents[3] / "shared" / "data"), "splats")
@@ -51,6 +51,20 @@ def test_every_written_format_becomes_every_other(tmp_path, source, target):
         f.stat().st_size for f in (tmp_path / target).parent.iterdir() if f.is_file() and not f.name.startswith("a.")
     )
     assert done.bytes_after == size
+
+
+@pytest.mark.parametrize("other", ["a.ply", "a.compressed.ply", "a.spz", "a.sog", "scene/meta.json"])
+def test_splatz_is_written_from_and_becomes_every_other(tmp_path, other):
+    """Its steps are lengths of the scene's Gaussians, as coarse as pictures allow."""
+    whole = by_position(cloud())
+    save_splats(whole, tmp_path / other)
+    assert convert_splats(tmp_path / other, tmp_path / "b.splatz", quality=16).gaussians == 300
+    done = convert_splats(tmp_path / "b.splatz", tmp_path / f"c/{other}")
+    assert done.gaussians == 300 and done.sh_degree == 1
+    read = by_position(read_splats(tmp_path / f"c/{other}"))
+    torch.testing.assert_close(read.means, whole.means, rtol=0, atol=0.01)
+    torch.testing.assert_close(read.opacity_logits.sigmoid(), whole.opacity_logits.sigmoid(), rtol=0, atol=0.01)
+    torch.testing.assert_close(read.rgb, whole.rgb, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +120,9 @@ def test_options_go_to_the_format(tmp_path):
     assert (tmp_path / "a.spz").read_bytes()[:2] == b"\x1f\x8b"
     save_splats(cloud(), tmp_path / "a.ply", normals=False)
     assert b"nx" not in (tmp_path / "a.ply").read_bytes()[:500]
+    for quality in (1, 4):
+        save_splats(cloud(), tmp_path / f"{quality}.splatz", quality=quality)
+    assert (tmp_path / "4.splatz").stat().st_size > (tmp_path / "1.splatz").stat().st_size
 
 
 def test_a_target_is_replaced_only_when_asked(tmp_path):
@@ -129,13 +146,15 @@ def test_a_folder_with_other_things_is_never_replaced(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("target", ["a.ply", "a.compressed.ply", "a.spz", "a.sog", "folder/meta.json"])
+@pytest.mark.parametrize("target", ["a.ply", "a.compressed.ply", "a.spz", "a.splatz", "a.sog", "folder/meta.json"])
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch, target):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    for module, name in ((ply.np, "concatenate"), (spz, "morton_order"), (sog, "morton_order")):
-        monkeypatch.setattr(module, name, full)
+    for module in (compressed_ply, spz, sog):
+        monkeypatch.setattr(module, "morton_order", full)
+    monkeypatch.setattr(ply.np, "concatenate", full)
+    monkeypatch.setattr(splatz, "encode_splats", full)
     with pytest.raises(OSError, match=r"^cannot write .*: No space left on device\.$"):
         save_splats(cloud(), tmp_path / target)
     assert not list(tmp_path.rglob("*"))
@@ -145,6 +164,6 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, target):
 def test_formats_that_are_not_written_are_refused_before_anything_is_read(tmp_path, name):
     with pytest.raises(
         ValueError,
-        match=r"must be a file that is written, \.ply, \.compressed\.ply, \.spz, \.sog, meta\.json: .* is not",
+        match=r"must be a file that is written, \.ply, \.compressed\.ply, \.spz, \.splatz, \.sog, meta\.json: .* not",
     ):
         convert_splats(tmp_path / "none.ply", tmp_path / name)

@@ -45,6 +45,13 @@ def test_weights_sum_to_the_alpha_of_the_pictures():
     torch.testing.assert_close(weights.sum(), alpha.sum(), rtol=1e-5, atol=1e-4)
 
 
+def test_what_is_not_drawn_weighs_nothing():
+    """The scene lies about a depth of 4."""
+    for near, weighs in ((0.01, 5), (20.0, 0)):
+        weights = blending_weights(_scene(), *_cameras(), 32, 24, near=near, form="torch")
+        assert (weights > 0).sum() == weighs
+
+
 def test_pruning_keeps_the_most_important_in_order():
     scene = _scene()
     kept = prune(scene, torch.tensor([3.0, 1, 4, 1, 5, 9]), 4)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
-from pocket_diffusers.hub_models.rendering.splat_budget import encode_within
+from pocket_diffusers.hub_models.rendering.splat_budget import MOST_TRIALS, encode_within
 from pocket_diffusers.hub_models.rendering.splat_codec import decode_splats, encode_splats, splat_config
 
 
@@ -26,6 +26,12 @@ def test_files_fill_their_budget_and_larger_ones_are_finer():
         steps.append(splat_config(data)[0].shape_step)
         counts.append(len(decode_splats(data)))
     assert steps == sorted(steps, reverse=True) and counts == sorted(counts)
+
+
+def test_each_file_that_is_tried_is_told():
+    tried = []
+    encode_within(*_cloud(200), 4_000, progress=tried.append)
+    assert tried == [1] * len(tried) and 5 <= len(tried) <= MOST_TRIALS
 
 
 def test_what_paints_nothing_is_left_out_first():

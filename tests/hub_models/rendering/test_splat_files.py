@@ -13,7 +13,7 @@ def one():
     )
 
 
-@pytest.mark.parametrize("name", ["a.ply", "A.PLY", "a.compressed.ply", "a.spz", "a.sog", "meta.json"])
+@pytest.mark.parametrize("name", ["a.ply", "A.PLY", "a.compressed.ply", "a.spz", "a.splatz", "a.sog", "meta.json"])
 def test_a_scene_of_one_gaussian_comes_back_by_its_name(tmp_path, name):
     write_splats(one(), tmp_path / name)
     read = read_splats(tmp_path / name)
