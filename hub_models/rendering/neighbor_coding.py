@@ -167,6 +167,8 @@ def _contexts(
 
 def _estimated_bits(parts: list[tuple[np.ndarray, np.ndarray]], span: int) -> float:
     joint = np.concatenate([contexts * span + symbols for symbols, contexts in parts])
-    pairs, counts = np.unique(joint, return_counts=True)
+    counts = np.bincount(joint)  # there are at most MAX_TABLE_ENTRIES, so that counting is quicker than sorting
+    pairs = np.flatnonzero(counts)
+    counts = counts[pairs]
     totals = np.bincount(pairs // span, counts)[pairs // span] if len(pairs) else counts
     return float((counts * np.log2(totals / counts)).sum()) + TABLE_ENTRY_BITS * len(pairs)
