@@ -114,7 +114,9 @@ class ValuesDecoder:
             contexts = _contexts(expected, spread, shifts[passed], self._bins, self._classes, self._decoder.alphabet)
             above[passed] = self._decoder.decode(contexts).reshape(expected.shape) << shifts[passed]
         self._decoder.finish()
-        return (above + self._lowest) >> shifts
+        above += self._lowest
+        above >>= shifts
+        return above
 
 
 def _shifts(coarseness: np.ndarray | None, count: int) -> np.ndarray:
@@ -152,7 +154,9 @@ def _expect(
         held = FRACTION * values[neighbors, channel]
         expected[:, channel] = (weights * held).sum(1) // total
         spread[:, channel] = (weights * np.abs(held - expected[:, channel, None])).sum(1) // total
-    return expected >> shifts[passed], spread >> shifts[passed]
+    expected >>= shifts[passed]
+    spread >>= shifts[passed]
+    return expected, spread
 
 
 def _contexts(

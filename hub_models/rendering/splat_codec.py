@@ -33,7 +33,7 @@ from .log_covariance import NUM_COEFFICIENTS, log_covariances, scales_and_rotati
 from .morton_order import morton_order
 from .neighbor_coding import ValuesDecoder, encode_values
 from .octree_coding import MAX_SPAN, decode_cells, encode_cells
-from .spherical_harmonics import SH_C0
+from .spherical_harmonics import SH_C0, num_coefficients
 
 VERSION = 1
 THIN_STEPS = 8  # how much coarser what is thin is coded
@@ -139,23 +139,29 @@ def decode_splats(data: bytes) -> Gaussians:
     streams, about = _read(data)
     config, unit = _config_of(about)
     decoders, count, degree = _decoders(streams)
-    cells = decode_cells(streams["positions"], count)
-    numbers = {name: decoders[name].decode(cells) for name in decoders if name != "shape"}
-    coarse = coarseness(numbers["opacity"], numbers["size"], config, unit)
-    numbers["shape"] = decoders["shape"].decode(cells, coarse) << coarse[:, None]
-    steps = _steps(config)
-    values = {name: torch.from_numpy(number * steps[name]) for name, number in numbers.items()}
-    narrowed, quaternions = scales_and_rotations(torch.cat([values["size"], values["shape"]], 1))
+    cells, steps = decode_cells(streams["positions"], count), _steps(config)
+
+    def values_of(name: str, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers * steps[name])
+
+    opacity, size = (decoders.pop(name).decode(cells) for name in ("opacity", "size"))
+    coarse = coarseness(opacity, size, config, unit)
+    shape = decoders.pop("shape").decode(cells, coarse) << coarse[:, None]
+    narrowed, quaternions = scales_and_rotations(torch.cat([values_of("size", size), values_of("shape", shape)], 1))
     thin = math.log(config.thin_scale * unit)
     log_scales = torch.where(narrowed < thin, thin + (narrowed - thin) * THIN_STEPS, narrowed)
-    opacities = values["opacity"][:, 0].clamp(0, math.pi / 2).sin() ** 2
-    sh = [values["color"][:, None] / SH_C0, *(values[f"sh_{n}"].unflatten(1, (-1, 3)) for n in range(1, degree + 1))]
+    opacities = values_of("opacity", opacity)[:, 0].clamp(0, math.pi / 2).sin() ** 2
+    sh = torch.empty(count, num_coefficients(degree), 3)
+    for n in range(degree + 1):  # one after the other, for the integers of all of them take twice the memory of `sh`
+        name = f"sh_{n}" if n else "color"
+        ycocg = values_of(name, decoders.pop(name).decode(cells)).unflatten(1, (-1, 3)) / (1 if n else SH_C0)
+        sh[:, n * n : (n + 1) ** 2] = ycocg @ torch.linalg.inv(TO_YCOCG).T
     return Gaussians(
         means=(torch.from_numpy(cells) * (config.position_step * unit)).float(),
         log_scales=log_scales.float(),
         quaternions=quaternions.float(),
         opacity_logits=opacities.clamp(LEAST_OPACITY, 1 - LEAST_OPACITY).logit().float(),
-        sh=(torch.cat(sh, 1) @ torch.linalg.inv(TO_YCOCG).T).float(),
+        sh=sh,
     )
 
 
