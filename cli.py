@@ -247,9 +247,9 @@ def convert(
 
     The endings of the names say the formats. Axes, colours and rotations stay what they are, to the precision of OUT.
 
-    .splatz is a format of this package, a fourth of an .spz file's size where it looks the same; other programs read it
-    after `pocket convert scene.splatz scene.spz`. With --budget-mb, steps and the Gaussians that stay are chosen
-    together, by what each paints in pictures; other pictures then tell what it cost.
+    .splatz is a format of this package that takes a fraction of .spz; other programs read it after `pocket convert
+    scene.splatz scene.spz`. With --budget-mb, precision and the Gaussians that stay are chosen together, by what each
+    paints in pictures; other pictures then tell what it cost.
 
     Examples:
 

@@ -81,7 +81,9 @@ def test_scenes_are_looked_at_from_far_and_near_and_compared_from_elsewhere():
         distances = eyes.norm(dim=1)
         return distances, torch.asin(eyes[:, 2] / distances).rad2deg()
 
-    (far, heights), (others, apart) = places(weighed), places(held_out)
+    (far, heights), (others, apart) = places([circle for circle, _ in weighed]), places(held_out)
+    counts = torch.tensor([share for circle, share in weighed for _ in range(len(circle))])
+    torch.testing.assert_close(counts, far / far.max(), rtol=1e-4, atol=0)
     for distances in (far, others):
         steps = distances.sort(descending=True).values
         torch.testing.assert_close(steps[0] / steps[-1], torch.tensor(2.5), rtol=1e-4, atol=0)

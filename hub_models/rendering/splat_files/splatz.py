@@ -1,4 +1,4 @@
-"""`.splatz` of this package: what `splat_codec` makes, a fourth of an SPZ file's size where it looks the same."""
+"""`.splatz` of this package: what `splat_codec` makes, a fraction of the size of SPZ."""
 
 import os
 from collections.abc import Iterator
