@@ -14,8 +14,8 @@ def with_quantization_noise(
 
     Source: Balle et al. 2017, arXiv 1611.01704, equation 14.
     """
-    noise = torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
-    return values + (noise - 0.5) * step
+    noise = torch.rand(values.shape, generator=generator)  # on the generator's own device, so that seeds mean one thing
+    return values + (noise.to(values) - 0.5) * step
 
 
 def bits_of_rounded(values: Float[Tensor, "*shape"], step: float) -> Float[Tensor, ""]:
