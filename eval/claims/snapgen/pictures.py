@@ -59,7 +59,8 @@ def measure_naming(settings: Settings, run: Run) -> Iterator[Row]:
     )  # fmt: skip
     yield run.row(
         "judge-held-out-pairs",
-        "The judge names the colour and shape asked for among all fifty, pairs never seen in training.",
+        "The judge names the colour and shape asked for among all fifty, pairs that the UNet never saw in training; "
+        "the autoencoder and the text encoder saw all fifty.",
         **share(*count_right(named, asked, HELD_OUT_PAIRS)), **rival,
     )  # fmt: skip
     claim = "The judge names the pair of PocketWorld's own test pictures: the ceiling of the rows above."
