@@ -12,7 +12,7 @@ from ..pipelines import METHODS
 from ..pipelines.files import read_json, sha256
 from ..pipelines.loading import stored_task
 from .configs import model_configs, recipe_configs, weight_configs
-from .result_table import result_table, verdict
+from .result_table import goal, result_table, verdict
 from .template import CardTemplate, Sources, slug_of
 from .wheel import wheel_address
 
@@ -23,8 +23,8 @@ Facts = dict[str, Any]
 def gather_facts(template: CardTemplate, name: str, weights: Path, repository: str, sources: Sources) -> Facts:
     """Everything that the placeholders of a card can name.
 
-    - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high` and `verdict` besides its own fields;
-      `<file>/<row>.<field>` for another result file
+    - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high`, `verdict` and `goal` besides its own
+      fields; `<file>/<row>.<field>` for another result file
     - `results.main`: table of the rows that the template names; `results.nano`, `results.paper`: of all others of that
       size; `results.hardware`, `results.dates`
     - `weights.parameters`, `weights.bytes`, `weights.<component>[.<module>...].parameters`, `weights.name`,
@@ -73,7 +73,7 @@ def gather_facts(template: CardTemplate, name: str, weights: Path, repository: s
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Rows of all result files as "<file>/<id>" -> row, with `low`, `high` and `verdict` added.
+    """Rows of all result files as "<file>/<id>" -> row, with `low`, `high`, `verdict` and `goal` added.
 
     Raises:
         ValueError: when a file is no JSON list of rows.
@@ -86,7 +86,8 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{path} must hold a JSON list of rows with an id each.")
         for row in records:
             low, high = row.get("interval") or (None, None)
-            rows[f"{path.stem}/{row['id']}"] = {**row, "low": low, "high": high, "verdict": verdict(row)}
+            added = {"low": low, "high": high, "verdict": verdict(row), "goal": goal(row)}
+            rows[f"{path.stem}/{row['id']}"] = {**row, **added}
     return rows
 
 
