@@ -312,14 +312,15 @@ def card(
         bool, typer.Option("--check", help="Only check what is there; exit status 1 if it is stale.")
     ] = False,
     readme: Annotated[
-        Path | None, typer.Option(help="Renew the table of methods between its two markers in this file.")
+        Path | None, typer.Option(help="Renew what stands between markers in this file, or with --check check it.")
     ] = None,
     license: License = None,
 ) -> None:
     """Render a model card from measured facts, or check that one still tells the truth.
 
     Every number of a card comes from eval/results, from the weights or from the record of their training; a number
-    that nobody measured is an error. Without --output the card is printed.
+    that nobody measured is an error. Without --output the card is printed. With --readme the generated parts of a
+    README are renewed from the same facts. --check alone looks at all cards, and in a checkout at its README.
 
     The card of a folder of your own, which a training or save_pretrained left, says how to load it, what its files
     hold and, where its training.json is there, how it was trained; nothing that was measured of our weights. --output
@@ -330,6 +331,7 @@ def card(
         pocket card snapgen
         pocket card snapgen --output cards/README.md
         pocket card ./my-snapgen --license mit
+        pocket card --readme README.md
         pocket card --check
     """
     own = None
@@ -345,10 +347,10 @@ def card(
     if name is None and readme is None:
         raise ValueError("there is nothing to render: name a method, such as `pocket card snapgen`.")
     if readme is not None:
-        from .model_cards.method_table import write_method_table
+        from .model_cards.readme import write_readme
 
-        write_method_table(readme)
-        print(f"Renewed the table of methods in {readme}")
+        write_readme(readme)
+        print(f"Renewed what is generated in {readme}")
     if own is not None:
         from .model_cards.own_card import render_own_card, write_own_card
 
@@ -511,6 +513,8 @@ def measure(
     for failure in benchmark.failures(output):
         print(f"Error: {failure}", file=sys.stderr)
     print(f"The rows are in {output / f'{slug}.json'}")
+    if any(row.measured is None for row in rows):
+        raise typer.Exit(2)
     if any(row.passed is False for row in rows):
         raise typer.Exit(1)
 

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from pocket_diffusers import __version__, checkpoint, cli
 from pocket_diffusers.cli import app, main
+from pocket_diffusers.eval import benchmark
+from pocket_diffusers.eval.benchmark import Benchmark
 from pocket_diffusers.model_cards import publishing
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb"}
@@ -356,3 +358,17 @@ def test_bad_conversions(capsys, tmp_path, monkeypatch, arguments, named):
         Path(name).write_bytes(b"no splats\n")
     assert named in complaint(capsys, "convert", *arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ksplat", "a.ply"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "measured", "status"),
+    [("It is quick.", 0.5, 0), ("It is quick.", 2.0, 1), ("It is quick. It failed: no memory.", None, 2)],
+)
+def test_eval_says_by_its_status_what_was_missed_and_what_failed(monkeypatch, tmp_path, claim, measured, status):
+    def measurement(settings, run):
+        yield run.row("id", claim, measured=measured, unit="s", better="lower", target=1.0)
+
+    monkeypatch.setattr(benchmark, "find_benchmark", lambda slug: Benchmark("toy", None, {"first": measurement}))
+    result = CliRunner().invoke(app, ["eval", "snapgen", "-o", str(tmp_path)], env=WIDE)
+    assert result.exit_code == status and (tmp_path / "toy.json").is_file()
+    assert ("failed" in result.stdout) == (measured is None) and ("NO" in result.stdout) == (status > 0)

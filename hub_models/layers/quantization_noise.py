@@ -12,15 +12,11 @@ def with_quantization_noise(
 ) -> Float[Tensor, "*shape"]:
     """Values with uniform noise of half a step to either side, which is what rounding does to them on average.
 
-    A generator of another device seeds one of the values' own.
-
     Source: Balle et al. 2017, arXiv 1611.01704, equation 14.
     """
-    if generator is not None and generator.device.type != values.device.type:
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        generator = torch.Generator(values.device).manual_seed(seed)
-    noise = torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
-    return values + (noise - 0.5) * step
+    device = values.device if generator is None else generator.device  # a generator's own, so that seeds mean one thing
+    noise = torch.rand(values.shape, generator=generator, device=device)
+    return values + (noise.to(values) - 0.5) * step
 
 
 def bits_of_rounded(values: Float[Tensor, "*shape"], step: float) -> Float[Tensor, ""]:
