@@ -22,6 +22,7 @@ FIELD_OF_VIEW = 40.0  # degrees, vertical
 MARGIN = 1.15  # of a picture around the scene
 FRAME_MILLISECONDS = 66
 SHEET_FRAMES = 8
+NEAR = 0.01  # in scene units, and at most this share of a turntable's distance
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Cameras:
         viewmats: world to camera [cameras, 4, 4], OpenCV axes.
         Ks: intrinsics in pixels [cameras, 3, 3].
         width, height: of each picture in pixels.
+        near: smallest depth that is drawn, in scene units.
     """
 
     viewmats: Float[Tensor, "cameras 4 4"]
     Ks: Float[Tensor, "cameras 3 3"]
     width: int
     height: int
+    near: float = NEAR
 
     def __len__(self) -> int:
         return len(self.viewmats)
@@ -59,7 +62,7 @@ def scene_ball(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], float]:
 def turntable(
     gaussians: Gaussians, frames: int, width: int, height: int, elevation: float = 15.0, up: str = UP
 ) -> Cameras:
-    """Cameras on a circle around the scene from which all of it is seen.
+    """Cameras on a circle around the scene that see all of its `scene_ball`.
 
     Args:
         gaussians: the scene.
@@ -76,7 +79,7 @@ def turntable(
     half_angle = torch.atan(min(width, height) / 2 / K[0, 0])
     distance = MARGIN * radius / float(torch.sin(half_angle))
     viewmats = orbit(center.tolist(), distance, frames, elevation, direction)
-    return Cameras(viewmats, K.expand(frames, 3, 3), width, height)
+    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, NEAR * distance))
 
 
 def render_splats(
@@ -114,11 +117,14 @@ def render_splats(
     check_count("frames", frames)
     check_number("elevation", elevation, -89, 89)
     gaussians = read_splats(source, level)
+    require(len(gaussians) > 0, "source", str(source), "a file with at least one Gaussian")
     cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
     pictures = []
     for index, (viewmat, K) in enumerate(zip(cameras.viewmats, cameras.Ks, strict=True)):
         with torch.no_grad():
-            drawn = rasterize_gaussians(gaussians, viewmat[None], K[None], cameras.width, cameras.height, colour)
+            drawn = rasterize_gaussians(
+                gaussians, viewmat[None], K[None], cameras.width, cameras.height, colour, near=cameras.near
+            )
         pixels = (drawn.rgb[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         pictures.append(Image.fromarray(pixels))
         pictures[-1].save(folder / f"frame_{index:04d}.png")
