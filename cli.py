@@ -205,11 +205,12 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="IN", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
+            metavar="IN",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
         ),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A .ply, .compressed.ply, .spz or .sog file, or a meta.json.")
+        Path, typer.Argument(metavar="OUT", help="A .ply, .compressed.ply, .spz, .splatz or .sog file, or a meta.json.")
     ],
     level: Annotated[
         int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
@@ -220,23 +221,59 @@ def convert(
     spz_version: Annotated[
         int | None, typer.Option(min=3, max=4, help="For .spz: 3 for readers that know only gzip; 4 if left out.")
     ] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="For .splatz: 2 rounds half as coarsely, 0.5 twice; 1 if left out.")
+    ] = None,
+    budget_mb: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="For .splatz: the best file of at most so many megabytes."),
+    ] = None,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --budget-mb: where the scene is looked at from, a COLMAP folder or a transforms.json; circles "
+            "around it, far and near, if left out."
+        ),
+    ] = None,
+    up: Annotated[
+        str | None,
+        typer.Option(
+            help="With --budget-mb: which axis of the scene points up: x, y, z, -x, -y or -z; -y if left out."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Turn a file of Gaussian splats into one of another format.
 
     The endings of the names say the formats. Axes, colours and rotations stay what they are, to the precision of OUT.
 
+    .splatz is a format of this package, a fourth of an .spz file's size where it looks the same; other programs read it
+    after `pocket convert scene.splatz scene.spz`. With --budget-mb, steps and the Gaussians that stay are chosen
+    together, by what each paints in pictures; other pictures then tell what it cost.
+
     Examples:
 
         pocket convert scene.ply scene.spz
         pocket convert scene.spz scene.ply
+        pocket convert scene.ply scene.splatz --budget-mb 0.5
         pocket convert streamed/lod-meta.json small.sog --level 3 --sh-degree 0
     """
-    if spz_version is not None and target.suffix.lower() != ".spz":
-        raise ValueError(f"--spz-version is for .spz files, which {target} is not.")
+    _check_option_is_for(target, ".spz", "--spz-version", spz_version)
+    _check_option_is_for(target, ".splatz", "--quality", quality)
+    _check_option_is_for(target, ".splatz", "--budget-mb", budget_mb)
+    if budget_mb is not None:
+        if quality is not None:
+            raise ValueError("--budget-mb chooses the quality: leave out --quality.")
+        options = {"up": up or "-y", "level": level, "sh_degree": sh_degree, "overwrite": overwrite}
+        _compress(source, target, budget_mb, cameras, **options)
+        return
+    for option, value in (("--cameras", cameras), ("--up", up)):
+        if value is not None:
+            raise ValueError(f"{option} is of use only with --budget-mb.")
     from .pipelines.splat_conversion import convert_splats
 
-    options = {} if spz_version is None else {"version": spz_version}
+    given = {"version": spz_version, "quality": quality}
+    options = {name: value for name, value in given.items() if value is not None}
     done = convert_splats(source, target, level, sh_degree, overwrite, **options)
     print(
         f"Converted {done.gaussians:,} Gaussians of SH degree {done.sh_degree}: "
@@ -249,7 +286,8 @@ def render(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
+            metavar="FILE",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
         ),
     ],
     turntable: Annotated[int, typer.Option(min=1, help="Pictures on a circle around the scene.")] = 36,
@@ -519,6 +557,24 @@ def measure(
         raise typer.Exit(1)
 
 
+def _check_option_is_for(target: Path, suffix: str, option: str, value: Any) -> None:
+    if value is not None and target.suffix.lower() != suffix:
+        raise ValueError(f"{option} is for {suffix} files, which {target} is not.")
+
+
+def _compress(source: Path, target: Path, budget_mb: float, capture: Path | None, **options: Any) -> None:
+    """`pocket convert --budget-mb`."""
+    compression = _quietly_imported(".pipelines.splat_compression")
+    cameras = None if capture is None else _cameras_of(capture, compression.SIDE)
+    with _Progress("compressing", 1) as progress:
+        done = compression.compress_splats(source, target, budget_mb, cameras, **options, progress=progress.advance)
+    print(
+        f"Kept {done.gaussians:,} of {done.gaussians_before:,} Gaussians of SH degree {done.sh_degree}: "
+        f"{done.bytes_before:,} bytes in {source}, {done.bytes_after:,} bytes in {target}; "
+        f"PSNR {done.psnr:.1f} dB against {source} from {done.held_out} other cameras"
+    )
+
+
 def _read_size(text: str) -> tuple[int, int]:
     """Width and height in pixels."""
     width, _, height = text.partition("x")
@@ -527,11 +583,11 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(width), int(height or width)
 
 
-def _cameras_of(capture: Path) -> Any:
+def _cameras_of(capture: Path, max_side: int | None = None) -> Any:
     from .pipelines.splat_rendering import Cameras
     from .training.datasets.posed_captures import read_captures
 
-    posed = read_captures(capture).posed
+    posed = read_captures(capture, max_side).posed
     return Cameras(posed.viewmats, posed.Ks, posed.width, posed.height)
 
 

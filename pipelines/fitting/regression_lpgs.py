@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...hub_models.rendering.gaussians import Gaussians
-from ...hub_models.rendering.octree_coding import morton_order
+from ...hub_models.rendering.morton_order import morton_order
 from .forest_lpgs import Forest, ForestFit
 from .loop import Batches
 
