@@ -12,6 +12,7 @@ from pocket_diffusers.hub_models.rendering.pruning import blending_weights
 from pocket_diffusers.pipelines.fitting import scene_lpgs
 from pocket_diffusers.pipelines.fitting.scene_lpgs import LPGSFit, fit_scene_to_pictures, fit_scene_to_splats
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
+from pocket_diffusers.pipelines.splat_rendering import Cameras
 
 SIZE = 40
 HOW = LPGSFit(max_bytes=16_000, steps=120, regression_steps=150, sh_degree=0, save_every=50)
@@ -30,7 +31,7 @@ def source() -> Gaussians:
 @pytest.fixture(scope="module")
 def views(source) -> SplatViews:
     cameras = torch.cat([orbit((0, 0, 0), 4.0, 5, elevation) for elevation in (-25.0, 30.0)])
-    return SplatViews.of_splats(source, cameras, intrinsics(40.0, SIZE, SIZE).expand(10, 3, 3), SIZE, SIZE)
+    return SplatViews.of_splats(source, Cameras(cameras, intrinsics(40.0, SIZE, SIZE).expand(10, 3, 3), SIZE, SIZE))
 
 
 @pytest.fixture(scope="module")
