@@ -201,6 +201,60 @@ def train(
 
 
 @app.command()
+def fit(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="A method that fits one scene: lpgs.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A file of Gaussian splats, or a capture: a COLMAP folder or a transforms.json."
+        ),
+    ],
+    budget_mb: Annotated[float, typer.Option(metavar="MB", help="What the scene's file may take, in megabytes.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, help="Views that are matched, one a step.")] = 5000,
+    size: Annotated[int, typer.Option(metavar="PIXELS", min=16, help="Longest side of these views.")] = 384,
+    children: Annotated[int, typer.Option(min=0, max=2, help="Splats that are predicted around each stored one.")] = 2,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(help="For a file of splats: look from the cameras of this capture, not from circles around it."),
+    ] = None,
+    up: Annotated[str, typer.Option(help="For the circles, which axis points up: x, y, z, -x, -y or -z.")] = "-y",
+    level: Annotated[
+        int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
+    ] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --output, if there is one.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scene.")] = 0,
+    output: Output = None,
+) -> None:
+    """Fit one scene: to splats that exist, or to photographs with their cameras.
+
+    Writes scene.lpgs, which holds the scene in at most --budget-mb, scene.ply for any viewer, run.json, and the run
+    with its previews to --output (outputs/fit-SLUG without it). Stop with Ctrl-C and run the same command again: it
+    goes on where it stopped. For a small file of plain splats see `pocket convert --budget-mb`.
+
+    Examples:
+
+        pocket fit lpgs scene.ply -o scene --budget-mb 1
+        pocket fit lpgs capture/ -o scene --budget-mb 2 --steps 30000 --size 800
+    """
+    output = output or Path("outputs") / f"fit-{slug}"
+    start = perf_counter()
+    options = {"max_bytes": int(budget_mb * 1e6), "steps": steps, "seed": seed, "children_per_parent": children}
+    fitting = _quietly_imported(".training.fit_scene")
+    report = fitting.fit_scene(slug, source, output, options, size, cameras, up, level, resume)
+    from dataclasses import asdict
+
+    from .pipelines.result_folder import write_record
+
+    inputs = {"source": source.name, "size": size, "up": up, "level": level, **options, "result": asdict(report)}
+    write_record(output, f"pocket fit {slug}", inputs, seed, perf_counter() - start)
+    before = "" if report.bytes_before is None else f", {report.bytes_before:,} before"
+    print(
+        f"Fitted {report.gaussians:,} Gaussians, {report.parents:,} of them stored: {report.bytes_after:,} bytes"
+        f"{before}; {report.psnr:.2f} dB on {report.held_out} views that it never saw: look at {output / 'scene.ply'}"
+    )
+
+
+@app.command()
 def convert(
     source: Annotated[
         Path,
@@ -350,14 +404,15 @@ def card(
         bool, typer.Option("--check", help="Only check what is there; exit status 1 if it is stale.")
     ] = False,
     readme: Annotated[
-        Path | None, typer.Option(help="Renew the table of methods between its two markers in this file.")
+        Path | None, typer.Option(help="Renew what stands between markers in this file, or with --check check it.")
     ] = None,
     license: License = None,
 ) -> None:
     """Render a model card from measured facts, or check that one still tells the truth.
 
     Every number of a card comes from eval/results, from the weights or from the record of their training; a number
-    that nobody measured is an error. Without --output the card is printed.
+    that nobody measured is an error. Without --output the card is printed. With --readme the generated parts of a
+    README are renewed from the same facts. --check alone looks at all cards, and in a checkout at its README.
 
     The card of a folder of your own, which a training or save_pretrained left, says how to load it, what its files
     hold and, where its training.json is there, how it was trained; nothing that was measured of our weights. --output
@@ -368,6 +423,7 @@ def card(
         pocket card snapgen
         pocket card snapgen --output cards/README.md
         pocket card ./my-snapgen --license mit
+        pocket card --readme README.md
         pocket card --check
     """
     own = None
@@ -383,10 +439,10 @@ def card(
     if name is None and readme is None:
         raise ValueError("there is nothing to render: name a method, such as `pocket card snapgen`.")
     if readme is not None:
-        from .model_cards.method_table import write_method_table
+        from .model_cards.readme import write_readme
 
-        write_method_table(readme)
-        print(f"Renewed the table of methods in {readme}")
+        write_readme(readme)
+        print(f"Renewed what is generated in {readme}")
     if own is not None:
         from .model_cards.own_card import render_own_card, write_own_card
 
@@ -549,6 +605,8 @@ def measure(
     for failure in benchmark.failures(output):
         print(f"Error: {failure}", file=sys.stderr)
     print(f"The rows are in {output / f'{slug}.json'}")
+    if any(row.measured is None for row in rows):
+        raise typer.Exit(2)
     if any(row.passed is False for row in rows):
         raise typer.Exit(1)
 
@@ -580,11 +638,9 @@ def _read_size(text: str) -> tuple[int, int]:
 
 
 def _cameras_of(capture: Path, max_side: int | None = None) -> Any:
-    from .pipelines.splat_rendering import Cameras
-    from .training.datasets.posed_captures import read_captures
+    from .training.fit_scene import cameras_of
 
-    posed = read_captures(capture, max_side).posed
-    return Cameras(posed.viewmats, posed.Ks, posed.width, posed.height)
+    return cameras_of(capture, max_side)
 
 
 class _Progress:

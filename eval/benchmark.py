@@ -99,19 +99,17 @@ class Benchmark(Generic[Settings]):
         return list(self.measurements[name](settings or self.settings, Run(self, name, output)))
 
     def row(self, measurement: str, id: str, claim: str, **values: Any) -> Row:
-        """A row of today; numbers keep six digits, `ratio` follows from measured and rival, `command` from the names.
+        """A row; numbers keep six digits, `ratio` follows from measured and rival, `command` from the names.
 
-        Size is nano, higher better and the hardware this machine unless `values` say otherwise.
+        Size is nano, higher better, the hardware this machine and the date today unless `values` say otherwise.
         """
-        values = {"size": "nano", "better": "higher", "hardware": hardware(), **values}
-        for name in ("measured", "target", "rival_measured"):
-            values[name] = None if values.get(name) is None else _rounded(values[name])
-        if values.get("interval") is not None:
-            values["interval"] = tuple(map(_rounded, values["interval"]))
+        today = datetime.now(UTC).date().isoformat()
+        values = {"size": "nano", "better": "higher", "hardware": hardware(), "date": today, **values}
+        for name in ("measured", "target", "rival_measured", "interval"):
+            values[name] = _rounded(values.get(name))
         if values["rival_measured"] is not None:
             values["ratio"] = advantage(values["measured"], values["rival_measured"], values["better"])
-        today = datetime.now(UTC).date().isoformat()
-        return Row(id=id, claim=claim, command=f"pocket eval {self.slug} --only {measurement}", date=today, **values)
+        return Row(id=id, claim=claim, command=f"pocket eval {self.slug} --only {measurement}", **values)
 
     def failures(self, output: str | Path) -> list[str]:
         """A sentence for each contender that failed, out of the records in `output`/SLUG/."""
@@ -175,5 +173,7 @@ def share(right: int, count: int) -> dict[str, Any]:
     return {"measured": right / count, "unit": "share", "interval": interval, "n": count, "seed": 0}
 
 
-def _rounded(number: float) -> float:
-    return float(f"{number:.6g}")
+def _rounded(value: float | tuple[float, float] | None) -> float | tuple[float, float] | None:
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
+    return None if value is None else float(f"{value:.6g}")

@@ -21,11 +21,11 @@ RUNTIMES = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
 
 
 class Score(NamedTuple):
-    """A share in 0..1, its 95 % interval, and the number of pictures it was taken on."""
+    """A share in 0..1, its 95 % interval, and the number of pictures it was taken on; None of what failed."""
 
-    share: float
+    share: float | None
     interval: tuple[float, float] | None
-    pictures: int
+    pictures: int | None
 
     @classmethod
     def of(cls, right: int, pictures: int) -> "Score":
@@ -55,6 +55,8 @@ def measure_bundles(
 ) -> Iterator[Row]:
     """A row for each task, back end and precision beside the original, and the bytes of all networks of a back end.
 
+    A bundle that cannot be exported, loaded or used has rows without a number that say why.
+
     Args:
         run: of the measurement "exported" of a method.
         tasks: of its weights.
@@ -65,25 +67,42 @@ def measure_bundles(
     places = {task.name: (checkpoints / task.weights).absolute() for task in tasks}
     originals = {task.name: task.measure(load_committed(slug, places[task.name])) for task in tasks}
     for back_end in back_ends:
-        megabytes = dict.fromkeys(PRECISIONS, 0.0)
+        megabytes: dict[str, list[float | None]] = {precision: [] for precision in PRECISIONS}
+        reasons = ""
         for precision in PRECISIONS:
             for task in tasks:
-                with TemporaryDirectory(prefix="pocket-exported-") as scratch:
-                    bundle = export_pipeline(
-                        slug, str(places[task.name]), back_end, precision, Path(scratch) / "bundle"
-                    )
-                    megabytes[precision] += measure_storage(bundle).weight_bytes / 1e6
-                    score = task.measure(load_bundle(bundle))
+                found = _measure_bundle(slug, task, places[task.name], back_end, precision)
+                megabytes[precision].append(found.megabytes)
+                reasons += found.reason
                 yield run.row(
                     f"exported-{back_end}-{precision}-{task.name}",
-                    f"Exported in {precision} and run by {RUNTIMES[back_end]}, {task.claim}",
-                    measured=score.share, unit="share", interval=score.interval, n=score.pictures, seed=0,
-                    rival="the model itself in float32, same inputs and seeds",
+                    f"Exported in {precision} and run by {RUNTIMES[back_end]}, {task.claim}{found.reason}",
+                    measured=found.score.share, unit="share", interval=found.score.interval, n=found.score.pictures,
+                    seed=0, rival="the model itself in float32, same inputs and seeds",
                     rival_measured=originals[task.name].share,
                 )  # fmt: skip
+        int8, fp32 = (None if reasons else sum(megabytes[precision]) for precision in ("int8", "fp32"))
         yield run.row(
             f"exported-{back_end}-int8-bytes",
-            f"The nano networks for {RUNTIMES[back_end]} are smaller in int8 than in fp32.",
-            measured=megabytes["int8"], unit="MB", better="lower", hardware=None,
-            rival=f"the same for {RUNTIMES[back_end]} in fp32", rival_measured=megabytes["fp32"],
+            f"The nano networks for {RUNTIMES[back_end]} are smaller in int8 than in fp32.{reasons}",
+            measured=int8, unit="MB", better="lower", hardware=None,
+            rival=f"the same for {RUNTIMES[back_end]} in fp32", rival_measured=fp32,
         )  # fmt: skip
+
+
+class _Bundle(NamedTuple):
+    """What a bundle scores and weighs; of one that failed nothing, and why."""
+
+    score: Score
+    megabytes: float | None
+    reason: str = ""
+
+
+def _measure_bundle(slug: str, task: ExportedTask, place: Path, back_end: str, precision: str) -> _Bundle:
+    with TemporaryDirectory(prefix="pocket-exported-") as scratch:
+        try:
+            bundle = export_pipeline(slug, str(place), back_end, precision, Path(scratch) / "bundle")
+            return _Bundle(task.measure(load_bundle(bundle)), measure_storage(bundle).weight_bytes / 1e6)
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")[:500]
+            return _Bundle(Score(None, None, None), None, f" {task.name} in {precision} failed: {reason}.")

@@ -16,7 +16,9 @@ RESULTS = Path(__file__).with_name("results")
 """Folder of the committed results, `<slug>.json` each; only a benchmark writes there."""
 
 Size = Literal["nano", "paper"]
-Better = Literal["higher", "lower"]
+Better = Literal["higher", "lower", "within"]
+Target = float | tuple[float, float]
+"""What `measured` must reach, or of a row that is better "within" a band its two ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +30,10 @@ class Row:
         claim: what is claimed, in one sentence.
         size: of the model that was measured, "nano" or "paper".
         published: the paper's number, in `unit`.
-        measured: ours, in `unit`; for several items their mean or share.
+        measured: ours, in `unit`; for several items their mean or share. None where it failed, and `claim` says why.
         unit: of `published`, `measured`, `target`, `rival_measured` and `interval`.
-        better: whether "higher" or "lower" numbers are better.
-        target: what `measured` must reach.
+        better: whether "higher" or "lower" numbers are better, or those "within" the target's two ends.
+        target: what `measured` must reach; a pair (low, high), both included, if `better` is "within".
         rival: what was measured beside it in the same run, and its number `rival_measured`.
         ratio: how many times better than the rival, `advantage(measured, rival_measured, better)`.
         interval: 95 % confidence interval (low, high) of `measured`.
@@ -49,10 +51,10 @@ class Row:
     claim: str
     size: Size
     published: float | None = None
-    measured: float
+    measured: float | None
     unit: str
     better: Better
-    target: float | None = None
+    target: Target | None = None
     rival: str | None = None
     rival_measured: float | None = None
     ratio: float | None = None
@@ -69,26 +71,35 @@ class Row:
         for name in ("rival", "hardware"):
             value = getattr(self, name)
             _check(self, name, value is None or (isinstance(value, str) and value.strip()), "a text or null")
-        for name in ("published", "target", "rival_measured", "ratio"):
+        for name in ("published", "measured", "rival_measured", "ratio"):
             value = getattr(self, name)
             _check(self, name, value is None or _is_number(value), "a finite number or null")
         for name, least in (("n", 1), ("seed", 0)):
             value = getattr(self, name)
             allowed = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
             _check(self, name, allowed, f"a whole number from {least} or null")
-        _check(self, "measured", _is_number(self.measured), "a finite number")
         _check(self, "id", re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id), "lower case words joined by hyphens")
         _check(self, "size", self.size in get_args(Size), "nano or paper")
-        _check(self, "better", self.better in get_args(Better), "higher or lower")
+        _check(self, "better", self.better in get_args(Better), "higher, lower or within")
         _check(self, "date", _is_date(self.date), "an ISO date such as 2025-01-31")
+        told = self.measured is not None or "failed: " in self.claim
+        _check(self, "measured", told, "a number, or null with the reason behind 'failed: ' in the claim")
+        self._check_target()
         self._check_interval()
         self._check_rival()
+
+    def _check_target(self) -> None:
+        if self.better == "within":
+            ordered = _is_pair(self.target) and self.target[0] <= self.target[1]
+            _check(self, "target", ordered, "the two ends of a band, the lower one first")
+        else:
+            _check(self, "target", self.target is None or _is_number(self.target), "a finite number or null")
 
     def _check_interval(self) -> None:
         if self.interval is None:
             return
-        pair = isinstance(self.interval, tuple) and len(self.interval) == 2 and all(map(_is_number, self.interval))
-        inside = pair and self.interval[0] <= self.measured <= self.interval[1]
+        known = self.measured is not None and _is_pair(self.interval)
+        inside = known and self.interval[0] <= self.measured <= self.interval[1]
         _check(self, "interval", inside, f"two numbers around measured = {self.measured}, or null")
 
     def _check_rival(self) -> None:
@@ -103,9 +114,13 @@ class Row:
 
     @property
     def passed(self) -> bool | None:
-        """Whether `measured` meets `target`; None without a target."""
+        """Whether `measured` meets `target`, which nothing that failed does; None without a target."""
         if self.target is None:
             return None
+        if self.measured is None:
+            return False
+        if self.better == "within":
+            return self.target[0] <= self.measured <= self.target[1]
         return self.measured >= self.target if self.better == "higher" else self.measured <= self.target
 
     @classmethod
@@ -122,16 +137,25 @@ class Row:
             name, state = wrong[0], "unknown" if wrong[0] in record else "missing"
             keys = " ".join(field.name for field in fields(cls))
             raise ValueError(f"row {record.get('id')!r}: key {name!r} is {state}; the keys are exactly {keys}.")
-        interval = record["interval"]
-        return cls(**{**record, "interval": tuple(interval) if isinstance(interval, list) else interval})
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
 
     def to_record(self) -> dict[str, Any]:
         """The row as a JSON object."""
-        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def advantage(measured: float, rival: float, better: Better) -> float | None:
-    """How many times better than the rival: above 1 is better, below 1 worse; None where a 0 makes it undefined."""
+def band(number: float, tolerance: float) -> tuple[float, float]:
+    """The ends of a band around a number, as far away as this share of it: `band(200, 0.03)` is from 194 to 206."""
+    return number * (1 - tolerance), number * (1 + tolerance)
+
+
+def advantage(measured: float | None, rival: float, better: Better) -> float | None:
+    """How many times better than the rival: above 1 is better, below 1 worse.
+
+    None where nothing was measured, where a 0 makes it undefined, and within a band, where more is not better.
+    """
+    if measured is None or better == "within":
+        return None
     one, other = (measured, rival) if better == "higher" else (rival, measured)
     return None if other == 0 else one / other
 
@@ -178,11 +202,9 @@ def rows_table(rows: Iterable[Row]) -> Table:
     for name in ("measured", "target", "published", "met"):
         table.add_column(name, no_wrap=True)
     for row in rows:
-        sign = "≥" if row.better == "higher" else "≤"
-        target = "" if row.target is None else f"{sign} {row.target:.4g}"
         published = "" if row.published is None else f"{row.published:.4g}"
         met = {None: "", True: "[green]yes[/]", False: "[bold red]NO[/]"}[row.passed]
-        table.add_row(_claim_cell(row), _measured_cell(row), target, published, met)
+        table.add_row(_claim_cell(row), _measured_cell(row), _target_cell(row), published, met)
     return table
 
 
@@ -195,10 +217,18 @@ def _claim_cell(row: Row) -> str:
 
 
 def _measured_cell(row: Row) -> str:
-    lines = [f"{row.measured:.4g}", f"[dim]{row.unit}[/]"]
+    lines = ["failed" if row.measured is None else f"{row.measured:.4g}", f"[dim]{row.unit}[/]"]
     if row.interval is not None:
         lines.append(f"[dim]{row.interval[0]:.4g} to {row.interval[1]:.4g}[/]")
     return "\n".join(lines)
+
+
+def _target_cell(row: Row) -> str:
+    if row.target is None:
+        return ""
+    if row.better == "within":
+        return f"{row.target[0]:.4g}\nto {row.target[1]:.4g}"
+    return f"{'≥' if row.better == 'higher' else '≤'} {row.target:.4g}"
 
 
 def _check(row: Row, name: str, allowed: Any, wanted: str) -> None:
@@ -208,6 +238,10 @@ def _check(row: Row, name: str, allowed: Any, wanted: str) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _is_date(text: str) -> bool:

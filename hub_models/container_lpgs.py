@@ -16,6 +16,7 @@ import inspect
 import json
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ from .rendering.octree_coding import decode_cells, encode_cells
 
 VERSION = 1
 LARGEST_GRID_INTEGER = 1500  # of the alphabet of the entropy coder
+LARGEST_MULTIPLE = (1 << 31) - 1
+LARGEST_HALF = 65504.0
+LARGEST_NUMBER = 1e9  # of the real numbers of a model
+LONGEST_TEXT = 20
 LIMITS = {"grid_dim": 256, "hash_levels": 32, "hash_log2_size": 24, "hash_max_resolution": 1 << 20, "head_width": 1024}
 
 
@@ -52,14 +57,14 @@ class LPGSSteps:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-9 <= value <= 1e9:
-                raise ValueError(f"{name} must be a number from 1e-9 to 1e9, not {value!r}.")
+                raise ValueError(f"{name} must be a number from 1e-9 to 1e9, not {shown(value)}.")
 
 
 @torch.no_grad()
 def round_parents(scene: LPGSGaussians, steps: LPGSSteps) -> None:
     """Moves parents to where and as large as the file can say, so that the rest can be trained for that."""
-    scene.parent_means.copy_((scene.parent_means / steps.position_step).round() * steps.position_step)
-    scene.parent_log_scales.copy_((scene.parent_log_scales / steps.scale_step).round() * steps.scale_step)
+    for values, step in ((scene.parent_means, steps.position_step), (scene.parent_log_scales, steps.scale_step)):
+        values.copy_((values.double() / step).round() * step)  # double, as decoding has it: so both agree to the bit
 
 
 @torch.no_grad()
@@ -67,20 +72,23 @@ def encode_scene(scene: LPGSGaussians, steps: LPGSSteps) -> bytes:
     """A file's bytes; decoding gives a scene whose parents are in Morton order.
 
     Raises:
-        ValueError: when a weight is not finite, or numbers span too many steps.
+        ValueError: when a weight is not finite or too large for half precision, or numbers span too many steps.
     """
     for name, value in scene.named_parameters():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name} must be finite, but holds NaN or infinity.")
-    cells = _multiples(scene.parent_means, steps.position_step)
+    networks = torch.cat([weight.detach().flatten() for weight in _networks(scene)])
+    if (largest := float(networks.abs().max())) > LARGEST_HALF:
+        raise ValueError(f"Weights of the networks must be at most {LARGEST_HALF:g}, not {largest:g}.")
+    cells = _multiples("position_step", scene.parent_means, steps.position_step)
     order = morton_order(cells)
     cells = cells[order]
-    scales = _multiples(scene.parent_log_scales, steps.scale_step)[order]
+    scales = _multiples("scale_step", scene.parent_log_scales, steps.scale_step)[order]
     tensors = {
         "positions": _bytes(encode_cells(cells)),
         "scales": _bytes(encode_values(scales, cells)),
         "grid": _bytes(_encode_grid(scene, steps.grid_step)),
-        "networks": np.concatenate([weight.half().cpu().numpy().ravel() for weight in _networks(scene)]),
+        "networks": networks.half().cpu().numpy(),
     }
     config = {name: value for name, value in scene.config.items() if not name.startswith("_")}
     about = {"version": VERSION, "model": config | {"num_parents": len(cells)}, "steps": asdict(steps)}
@@ -136,7 +144,7 @@ def storage_report(data: bytes) -> dict[str, int]:
 
 
 def _encode_grid(scene: LPGSGaussians, step: float) -> bytes:
-    integers = _multiples(scene.grid.table, step)
+    integers = _multiples("grid_step", scene.grid.table, step)
     largest = int(np.abs(integers).max(initial=0))
     if largest > LARGEST_GRID_INTEGER:
         raise ValueError(f"grid_step must be at least {step * largest / LARGEST_GRID_INTEGER:.3g}, not {step:g}.")
@@ -171,8 +179,11 @@ def _networks(scene: LPGSGaussians) -> list[nn.Parameter]:
     return [value for name, value in scene.named_parameters() if name not in apart and value is not table]
 
 
-def _multiples(values: Tensor, step: float) -> np.ndarray:
-    return np.rint(values.detach().double().cpu().numpy() / step).astype(np.int64)
+def _multiples(name: str, values: Tensor, step: float) -> np.ndarray:
+    multiples = np.rint(values.detach().double().cpu().numpy() / step)
+    if (largest := np.abs(multiples).max(initial=0)) > LARGEST_MULTIPLE:
+        raise ValueError(f"{name} must be at least {step * largest / LARGEST_MULTIPLE:.3g}, not {step:g}.")
+    return multiples.astype(np.int64)
 
 
 def _bytes(data: bytes) -> np.ndarray:
@@ -190,7 +201,9 @@ def _read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(f"An LPGS file must be in the safetensors format with the metadata `lpgs`: {error}.") from None
     wanted = {"positions": ("|u1", 1), "scales": ("|u1", 1), "grid": ("|u1", 1), "networks": ("<f2", 1)}
     if version != VERSION or shapes != wanted:
-        raise ValueError(f"An LPGS file must be of version {VERSION} with tensors {sorted(wanted)}, not {version!r}.")
+        raise ValueError(
+            f"An LPGS file must be of version {VERSION} with tensors {sorted(wanted)}, not {shown(version)}."
+        )
     return tensors, about
 
 
@@ -203,17 +216,19 @@ def _config_of(about: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(steps, dict) or set(steps) != {"position_step", "scale_step", "grid_step"}:
         raise ValueError("An LPGS file must say its position_step, scale_step and grid_step.")
     for name, value in config.items():
-        wanted = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
-        right = isinstance(value, list) if isinstance(defaults[name], tuple) else isinstance(value, wanted)
-        if not right or (isinstance(value, bool) and not isinstance(defaults[name], bool)):
-            raise ValueError(f"{name} of an LPGS file must be like {defaults[name]!r}, not {value!r}.")
-        if isinstance(value, int) and not 0 <= value <= LIMITS.get(name, 1 << 31):
-            raise ValueError(f"{name} of an LPGS file must be from 0 to {LIMITS.get(name, 1 << 31)}, not {value}.")
-    if len(config["center"]) != 3 or not all(isinstance(value, int | float) for value in config["center"]):
-        raise ValueError(f"center of an LPGS file must be three numbers, not {config['center']!r}.")
-    for name, choices in {"encoding": ("hash", "frequency"), "contraction": ("mipnerf360", "box")}.items():
-        if config[name] not in choices:
-            raise ValueError(f"{name} of an LPGS file must be one of {choices}, not {config[name]!r}.")
-    if not 1 <= config["hash_base_resolution"] <= config["hash_max_resolution"] or config["hash_levels"] < 1:
-        raise ValueError("An LPGS file must have at least one level, and resolutions that grow from at least 1.")
+        default = defaults[name]
+        like = type(value) in ((int, float) if isinstance(default, float) else (type(default),))
+        if isinstance(default, tuple):
+            like = isinstance(value, list) and len(value) == len(default) and all(map(_is_moderate, value))
+        if not like or (isinstance(default, float) and not _is_moderate(value)):
+            raise ValueError(f"{name} of an LPGS file must be like {default!r}, not {shown(value)}.")
+        limit = LIMITS.get(name, LARGEST_MULTIPLE)
+        if type(value) is int and not 0 <= value <= limit:
+            raise ValueError(f"{name} of an LPGS file must be from 0 to {limit}, not {shown(value)}.")
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise ValueError(f"{name} of an LPGS file must be a word, not {shown(value)}.")
     return config
+
+
+def _is_moderate(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER

@@ -35,8 +35,8 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         hash_levels, hash_log2_size, hash_base_resolution, hash_max_resolution: of the hash grid.
         encoding: "hash", or "frequency" for sines and cosines of the position, which the paper's ablation tries.
         children_per_parent: K, 0 to 2 in the paper.
-        child_offset_radius: how far a child may be, in largest standard deviations of its parent. The paper's
-            equation has no bound; without one, children leave the region whose features describe them.
+        child_offset_radius: how far a child may be along each axis, in largest standard deviations of its parent. The
+            paper's equation has no bound; without one, children leave the region whose features describe them.
         attention: whether the nodes of a tree look at each other.
         head_width: hidden units of each network.
         sh_degree: of the predicted colour, 0 to 3. It costs no storage, colour being predicted.
@@ -45,6 +45,9 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         contraction: "mipnerf360" maps space to a ball of radius 2 (Barron et al. 2022, arXiv 2111.12077, equation 10);
             "box" clamps to the box.
         center, radius: of the box of most points, in scene units; the contraction leaves it as it is.
+
+    Raises:
+        ValueError: for a value that is out of range, naming it.
     """
 
     rows = ("parent_means", "parent_log_scales")
@@ -77,7 +80,7 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         radius: float = 1.0,
     ) -> None:
         super().__init__()
-        _check(num_parents, grid_dim, hash_levels, children_per_parent, sh_degree, radius)
+        _check(**self._internal_dict)
         self.parent_means = nn.Parameter(torch.zeros(num_parents, 3))
         self.parent_log_scales = nn.Parameter(torch.zeros(num_parents, 3))
         if encoding == "hash":
@@ -171,6 +174,18 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         """Parents there are now; a fit adds and removes them."""
         return len(self.parent_means)
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this network again, with the parents there are now."""
+        if self._internal_dict["num_parents"] != self.num_parents:
+            self.register_to_config(num_parents=self.num_parents)
+        return self._internal_dict
+
+    def to_json_string(self) -> str:
+        """`config` as JSON, which `save_pretrained` writes."""
+        self.register_to_config(num_parents=self.num_parents)
+        return super().to_json_string()
+
 
 class TreeAttention(nn.Module):
     """Self-attention among the nodes of a tree, without positions or an output projection, added through a gate.
@@ -217,14 +232,26 @@ def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), last)
 
 
-def _check(num_parents: int, grid_dim: int, hash_levels: int, children: int, sh_degree: int, radius: float) -> None:
-    if num_parents < 1:
-        raise ValueError(f"num_parents must be at least 1, not {num_parents}.")
-    if grid_dim % hash_levels or grid_dim < hash_levels:
-        raise ValueError(f"grid_dim must be a multiple of hash_levels={hash_levels}, not {grid_dim}.")
-    if children not in (0, 1, 2):
-        raise ValueError(f"children_per_parent must be 0, 1 or 2, not {children}.")
-    if sh_degree not in (0, 1, 2, 3):
-        raise ValueError(f"sh_degree must be 0, 1, 2 or 3, not {sh_degree}.")
-    if not radius > 0:
-        raise ValueError(f"radius must be above 0, not {radius}.")
+def _check(**options: Any) -> None:
+    levels, coarsest = options["hash_levels"], options["hash_base_resolution"]
+    finest, dim, center = options["hash_max_resolution"], options["grid_dim"], options["center"]
+    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in center)
+    ranges = {
+        "num_parents": (options["num_parents"] >= 1, "at least 1"),
+        "hash_levels": (levels >= 1, "at least 1"),
+        "grid_dim": (levels < 1 or (dim >= levels and dim % levels == 0), f"a multiple of hash_levels={levels}"),
+        "hash_log2_size": (options["hash_log2_size"] >= 0, "at least 0"),
+        "hash_base_resolution": (coarsest >= 1, "at least 1"),
+        "hash_max_resolution": (finest >= coarsest, f"at least hash_base_resolution={coarsest}"),
+        "encoding": (options["encoding"] in ("hash", "frequency"), "'hash' or 'frequency'"),
+        "children_per_parent": (options["children_per_parent"] in (0, 1, 2), "0, 1 or 2"),
+        "child_offset_radius": (0 <= options["child_offset_radius"] < math.inf, "at least 0 and finite"),
+        "head_width": (options["head_width"] >= 1, "at least 1"),
+        "sh_degree": (options["sh_degree"] in (0, 1, 2, 3), "0, 1, 2 or 3"),
+        "contraction": (options["contraction"] in ("mipnerf360", "box"), "'mipnerf360' or 'box'"),
+        "center": (len(center) == 3 and numbers, "three finite numbers"),
+        "radius": (0 < options["radius"] < math.inf, "above 0 and finite"),
+    }
+    for name, (right, wanted) in ranges.items():
+        if not right:
+            raise ValueError(f"{name} must be {wanted}, not {options[name]!r}.")

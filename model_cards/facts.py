@@ -12,7 +12,7 @@ from ..pipelines.files import read_json
 from ..pipelines.loading import stored_task
 from ..pipelines.weights import weight_files, weights_digest
 from .configs import model_configs, recipe_configs, weight_configs
-from .result_table import result_table, verdict
+from .result_table import goal, result_table, verdict
 from .template import CardTemplate, Sources, slug_of
 from .training_facts import read_training
 from .wheel import install_words
@@ -26,8 +26,8 @@ def gather_facts(
 ) -> Facts:
     """Everything that the placeholders of a card can name.
 
-    - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high` and `verdict` besides its own fields;
-      `<file>/<row>.<field>` for another result file
+    - `<row>.<field>`: a row of `eval/results/<slug>.json`, with `low`, `high`, `verdict` and `goal` besides its own
+      fields; `<file>/<row>.<field>` for another result file
     - `results.main`: table of the rows that the template names; `results.nano`, `results.paper`: of all others of that
       size; `results.hardware`, `results.dates`
     - `weights.parameters`, `weights.bytes`, `weights.<component>[.<module>...].parameters`, `weights.name`,
@@ -77,7 +77,7 @@ def gather_facts(
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Rows of all result files as "<file>/<id>" -> row, with `low`, `high` and `verdict` added.
+    """Rows of all result files as "<file>/<id>" -> row, with `low`, `high`, `verdict` and `goal` added.
 
     Raises:
         ValueError: when a file is no JSON list of rows.
@@ -90,7 +90,8 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{path} must hold a JSON list of rows with an id each.")
         for row in records:
             low, high = row.get("interval") or (None, None)
-            rows[f"{path.stem}/{row['id']}"] = {**row, "low": low, "high": high, "verdict": verdict(row)}
+            added = {"low": low, "high": high, "verdict": verdict(row), "goal": goal(row)}
+            rows[f"{path.stem}/{row['id']}"] = {**row, **added}
     return rows
 
 

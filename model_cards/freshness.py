@@ -1,28 +1,30 @@
-"""`pocket card --check`: whether the cards that lie beside weights still say what the facts say."""
+"""`pocket card --check`: whether the cards that lie beside weights, and the README, still say what the facts say."""
 
 from difflib import unified_diff
 from pathlib import Path
 
-from .method_table import check_method_table
+from .readme import renew
 from .render import CARD, card_faults, cards_of, render_card
 from .samples import FOLDER, sample_plan, stale_samples
-from .template import PACKAGE_SOURCES, Sources, read_template
+from .template import PACKAGE_SOURCES, Sources, read_template, read_text
 
 
 def find_stale(name: str | None = None, readme: Path | None = None, sources: Sources = PACKAGE_SOURCES) -> list[str]:
-    """What is wrong with cards and with the README's table of methods, one sentence each.
+    """What is wrong with cards and with a README, one sentence each.
 
     Args:
         name: a method or weights; None looks at all cards, or with a `readme` at none.
-        readme: file with the table of methods, or None.
-        sources: where templates, results and weights are.
+        readme: a README; None without a name takes that of the sources, if they have one.
+        sources: where templates, results, weights and README are.
 
     Raises:
         ValueError: when there are no such weights.
     """
     names = cards_of(name, sources) if name is not None or readme is None else []
+    if name is None and readme is None:
+        readme = sources.readme
     problems = [problem for weights in names for problem in check_card(weights, sources)]
-    return problems + (check_method_table(readme, sources) if readme is not None else [])
+    return problems + (check_readme(readme, sources) if readme is not None else [])
 
 
 def check_card(name: str, sources: Sources = PACKAGE_SOURCES) -> list[str]:
@@ -42,7 +44,7 @@ def check_card(name: str, sources: Sources = PACKAGE_SOURCES) -> list[str]:
     problems = [f"{stale}."] if stale else []
     files = None if stale else folder
     problems += card_faults(template, text, f"the card of {name}", files)
-    difference = _difference(folder / CARD, text)
+    difference = _file_difference(folder / CARD, text)
     if difference:
         problems.append(f"{folder / CARD} is stale: {difference}.")
     if problems:
@@ -50,10 +52,21 @@ def check_card(name: str, sources: Sources = PACKAGE_SOURCES) -> list[str]:
     return problems
 
 
-def _difference(path: Path, text: str) -> str | None:
-    if not path.is_file():
-        return "it is missing"
-    old = path.read_text(encoding="utf-8")
+def check_readme(readme: Path, sources: Sources = PACKAGE_SOURCES) -> list[str]:
+    """What is wrong with the generated parts of a README: one sentence, or nothing."""
+    try:
+        text = read_text(readme)
+        difference = _difference(text, renew(text, str(readme), sources))
+    except (ValueError, OSError) as error:
+        return [str(error)]
+    return [f"{readme} is stale: {difference}; `pocket card --readme {readme}` renews it."] if difference else []
+
+
+def _file_difference(path: Path, text: str) -> str | None:
+    return _difference(path.read_text(encoding="utf-8"), text) if path.is_file() else "it is missing"
+
+
+def _difference(old: str, text: str) -> str | None:
     lines = list(unified_diff(old.splitlines(), text.splitlines(), lineterm="", n=0))[2:]
     if not lines:
         return None if old == text else "it differs in white space"

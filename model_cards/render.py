@@ -104,6 +104,6 @@ def result_rows(template: CardTemplate, facts: Facts) -> list[dict[str, Any]]:
         ValueError: when nobody measured one.
     """
     for row in template.method.results:
-        if not isinstance(facts.get(row), dict) or "measured" not in facts[row]:
+        if not isinstance(facts.get(row), dict) or facts[row].get("measured") is None:
             raise ValueError(f"{template.path} names the result {row!r}, which nobody measured.")
     return [facts[row] for row in template.method.results]

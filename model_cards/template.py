@@ -13,11 +13,12 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Sources:
-    """Folders that cards are made from: templates, results, and weights with a name each."""
+    """Folders that cards are made from: templates, results, and weights with a name each; and the README to check."""
 
     cards: Path = _PACKAGE / "model_cards"
     results: Path = _PACKAGE / "eval" / "results"
     checkpoints: Path = _PACKAGE / "hub_models" / "checkpoints"
+    readme: Path | None = None
 
     def template(self, name: str) -> Path:
         """File of the card's template: the weights' own one, or else that of their method.
@@ -32,7 +33,9 @@ class Sources:
         return found
 
 
-PACKAGE_SOURCES = Sources()
+_README = _PACKAGE / "README.md"
+PACKAGE_SOURCES = Sources(readme=_README if _README.is_file() else None)
+"""Those of this package; a checkout has a README of its own, a wheel has none."""
 
 
 def slug_of(name: str) -> str:

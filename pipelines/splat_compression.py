@@ -80,13 +80,13 @@ def compress_splats(
     check_number("budget_mb", budget_mb, 1e-3, 1e6)
     check_target(target, overwrite)
     whole = read_source(source, level, sh_degree)
-    weighed, held_out = _around(whole, up) if cameras is None else _split(cameras)
-    steps = sum(len(views) for views, _ in weighed) + MOST_TRIALS + sum(map(len, held_out))
+    weighed, held_out = cameras_around(whole, up) if cameras is None else split_cameras(cameras)
+    steps = sum(map(len, weighed)) + MOST_TRIALS + sum(map(len, held_out))
 
     def advance(done: float) -> None:
         progress(done / steps)
 
-    importance = _importance(whole, weighed, advance)
+    importance = importance_of(whole, weighed, advance)
     data = encode_within(whole, importance, int(budget_mb * 1e6), progress=advance)
     kept = splatz.read(data)
     psnr = covered_psnr(whole, kept, held_out, advance)
@@ -129,32 +129,48 @@ def covered_psnr(
     return math.inf if squares == 0 else -10 * math.log10(squares / count)
 
 
-def _importance(
-    gaussians: Gaussians, cameras: list[tuple[Cameras, float]], progress: Callable[[float], None]
+def importance_of(
+    gaussians: Gaussians, cameras: list[Cameras], progress: Callable[[float], None] = lambda more: None
 ) -> Float[Tensor, " gaussians"]:
-    """What each paints in pictures, times what these count."""
+    """What each Gaussian paints in the pictures of cameras, in pixels, times what these count.
+
+    Raises:
+        ValueError: when no camera sees the scene.
+    """
     weights = torch.zeros(len(gaussians))
-    for views, share in cameras:
+    for views in cameras:
         for view, K in zip(views.viewmats, views.Ks, strict=True):
             painted = blending_weights(gaussians, view[None], K[None], views.width, views.height, views.near)
-            weights += share * painted
+            weights += views.share * painted
             progress(1)
     require(bool(weights.any()), "the number of cameras that see the scene", 0, "at least 1")
     return weights
 
 
-def _around(gaussians: Gaussians, up: str) -> tuple[list[tuple[Cameras, float]], list[Cameras]]:
-    """Circles around the scene: those that weigh, with what they count, and those that are held out."""
+def cameras_around(
+    gaussians: Gaussians, up: str, side: int = SIDE, frames: int = WEIGHED_FRAMES
+) -> tuple[list[Cameras], list[Cameras]]:
+    """Circles around the scene, far and near: those that decide, and those that only measure the result.
 
-    def circle(frames: int, elevation: float, closeness: float) -> Cameras:
-        return turntable(gaussians, frames, SIDE, SIDE, elevation, up, closeness)
+    Args:
+        gaussians: the scene.
+        up: which of its axes points up.
+        side: of a picture in pixels.
+        frames: cameras on each circle of those that decide.
+    """
 
-    weighed = [(circle(WEIGHED_FRAMES, height, close), 1 / close) for close in CLOSENESS for height in WEIGHED_FROM]
-    return weighed, [circle(HELD_OUT_FRAMES, height, close) for close in CLOSENESS for height in HELD_OUT_FROM]
+    def circles(frames: int, elevations: tuple[float, ...]) -> list[Cameras]:
+        return [
+            turntable(gaussians, frames, side, side, elevation, up, closeness)
+            for closeness in CLOSENESS
+            for elevation in elevations
+        ]
+
+    return circles(frames, WEIGHED_FROM), circles(HELD_OUT_FRAMES, HELD_OUT_FROM)
 
 
-def _split(cameras: Cameras) -> tuple[list[tuple[Cameras, float]], list[Cameras]]:
-    """As `_around`, of a capture."""
+def split_cameras(cameras: Cameras) -> tuple[list[Cameras], list[Cameras]]:
+    """As `cameras_around`, of a capture: one in eight only measures."""
     require(len(cameras) >= 2, "the number of cameras", len(cameras), "at least 2")
     held_out = torch.arange(len(cameras)) % EVERY == 0
-    return [(cameras.select(~held_out), 1.0)], [cameras.select(held_out)]
+    return [cameras.select(~held_out)], [cameras.select(held_out)]

@@ -38,6 +38,7 @@ class Cameras:
         Ks: intrinsics in pixels [cameras, 3, 3].
         width, height: of each picture in pixels.
         near: smallest depth that is drawn, in scene units.
+        share: how much each picture counts where pictures decide what a Gaussian is worth.
     """
 
     viewmats: Float[Tensor, "cameras 4 4"]
@@ -45,6 +46,7 @@ class Cameras:
     width: int
     height: int
     near: float = NEAR
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.viewmats)
@@ -93,7 +95,7 @@ def turntable(
         width, height: of each picture in pixels.
         elevation: of the circle, in degrees.
         up: which of the scene's axes points up: x, y or z, or one of them with a minus.
-        closeness: how many times closer to its centre the cameras are.
+        closeness: how many times closer to its centre the cameras are, which then count as many times less.
 
     Raises:
         ValueError: `up` is no axis, or the scene is too large for single precision.
@@ -108,7 +110,7 @@ def turntable(
     half_angle = torch.atan(min(width, height) / 2 / K[0, 0])
     distance = MARGIN * radius / float(torch.sin(half_angle)) / closeness
     viewmats = orbit(center.tolist(), distance, frames, elevation, direction)
-    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, NEAR * distance))
+    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, NEAR * distance), 1 / closeness)
 
 
 def render_splats(
@@ -146,6 +148,7 @@ def render_splats(
     check_count("frames", frames)
     check_number("elevation", elevation, -89, 89)
     gaussians = read_splats(source, level)
+    require(len(gaussians) > 0, "source", str(source), "a file with at least one Gaussian")
     cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
     pictures = []
     for index in range(len(cameras)):

@@ -214,8 +214,7 @@ FROM_AN_INDEX = re.compile(rf"""pip3? install (?:-\S+ )*['"]?(?!{A_WHEEL}|{AN_AD
 
 
 def test_nothing_recommends_our_name_on_an_index_that_anybody_may_take_it_on():
-    mine = {Path(__file__).name, "README.md"}
-    texts = {path: text for path in files() if path.name not in mine and (text := text_of(ROOT / path))}
+    texts = {path: text for path in files() if path.name != Path(__file__).name and (text := text_of(ROOT / path))}
     assert {Path("cli.py"), Path("Makefile"), Path("model_cards/snapgen.md"), Path(".ci/run")} <= texts.keys()
     found = {str(path): match[0] for path, text in texts.items() if (match := FROM_AN_INDEX.search(text))}
     assert not found, "say the extra, and use pocket_diffusers.missing_package in code"

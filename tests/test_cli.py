@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from pocket_diffusers import __version__, checkpoint, cli
 from pocket_diffusers.cli import app, main
+from pocket_diffusers.eval import benchmark
+from pocket_diffusers.eval.benchmark import Benchmark
 from pocket_diffusers.model_cards import publishing
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb"}
@@ -48,6 +50,7 @@ OPTIONS = {
     "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
     " runtime",
     "train": "stage preset resume set seed output",
+    "fit": "budget-mb steps size children cameras up level resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
     "eval": "only output",
@@ -60,6 +63,7 @@ VERBS = ("list", *OPTIONS)
 OF_FILES = {
     "convert": "scene.ply",
     "render": "scene.ply",
+    "fit": "lpgs",
 }  # verbs that take no method, and what they take in an example
 
 
@@ -436,3 +440,17 @@ def test_scenes_beyond_single_precision_are_refused(capsys, tmp_path, monkeypatc
     _write_scene(tmp_path / "a.ply", 1, log_scales=90.0)
     said = complaint(capsys, "render", "a.ply", "--size", "32", "-o", "drawn")
     assert "the radius of the scene must be at most 1e+12 units, not inf" in said and not Path("drawn").exists()
+
+
+@pytest.mark.parametrize(
+    ("claim", "measured", "status"),
+    [("It is quick.", 0.5, 0), ("It is quick.", 2.0, 1), ("It is quick. It failed: no memory.", None, 2)],
+)
+def test_eval_says_by_its_status_what_was_missed_and_what_failed(monkeypatch, tmp_path, claim, measured, status):
+    def measurement(settings, run):
+        yield run.row("id", claim, measured=measured, unit="s", better="lower", target=1.0)
+
+    monkeypatch.setattr(benchmark, "find_benchmark", lambda slug: Benchmark("toy", None, {"first": measurement}))
+    result = CliRunner().invoke(app, ["eval", "snapgen", "-o", str(tmp_path)], env=WIDE)
+    assert result.exit_code == status and (tmp_path / "toy.json").is_file()
+    assert ("failed" in result.stdout) == (measured is None) and ("NO" in result.stdout) == (status > 0)

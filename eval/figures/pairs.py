@@ -69,7 +69,7 @@ def pair_sheet(
                 draw.text(below, " ".join(named[pair]), _WRONG, font, anchor="mm")
     for row, color in enumerate(COLORS):
         draw.text((_LABEL - _GAP, 2 * _LINE + row * step_y + cell / 2), color, _INK, font, anchor="rm")
-    legend = "framed: never seen in training; red: what the judge took a picture for, where that is wrong"
+    legend = "framed: never seen by the UNet; red: what the judge took a picture for, where that is wrong"
     draw.text((_LABEL, sheet.height - _LINE / 2), legend, _INK, font, anchor="lm")
     return sheet
 

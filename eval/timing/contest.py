@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -177,10 +177,14 @@ class _Process:
         self._timeout = timeout
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115, closed with it
         program = f"from {__package__}.contender_process import main; main()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program, json.dumps(order)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment, text=True, bufsize=1,
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program, json.dumps(order)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment, text=True, bufsize=1,
+            )  # fmt: skip
+        except OSError as error:  # such as no memory for one more process
+            self._log.close()
+            raise ContenderError(f"its process could not be started: {error}.") from error
         try:
             self.facts = self._reply()["facts"]
         except BaseException:
@@ -198,7 +202,8 @@ class _Process:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._log):
-            pipe.close()
+            with suppress(BrokenPipeError):  # the system may have ended it before it read its last line
+                pipe.close()
 
     def _reply(self) -> dict[str, Any]:
         with selectors.DefaultSelector() as selector:
@@ -206,7 +211,7 @@ class _Process:
             if not selector.select(self._timeout):
                 raise ContenderError(f"it did not answer within {self._timeout:g} s.")
         line = self._process.stdout.readline()
-        if not line:
+        if not line.endswith("\n"):
             raise ContenderError(self._last_words())
         reply = json.loads(line)
         if "error" in reply:

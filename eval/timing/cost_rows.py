@@ -7,13 +7,20 @@ from typing import Any, Literal
 from ...pipelines.result_folder import hardware
 from ..benchmark import Run
 from ..figures.bars import Bar, Panel
-from ..results import Row
+from ..results import Better, Row
 from .contest import Contender, Measurement, run_contenders, speedup
+from .record import record_date
 
 EXACT: dict[str, Any] = {"size": "paper", "better": "lower", "hardware": None}
 """Of a row that counts parameters or operations at full size: the same on every machine."""
 
 Quantity = Literal["seconds", "memory", "speedup", "rate"]
+_UNITS: dict[Quantity, tuple[str, Better]] = {
+    "seconds": ("s", "lower"),
+    "memory": ("MB", "lower"),
+    "speedup": ("times", "higher"),
+    "rate": ("pictures/s", "higher"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,12 @@ class Costs:
     Attributes:
         found: each contender's measurement, ours first; those that failed have an `error`.
         threads: of each contender.
+        date: ISO date of the contest, UTC; of one that was broken off and went on, of its last call.
     """
 
     found: tuple[Measurement, ...]
     threads: int
+    date: str
 
     def of(self, name: str) -> Measurement:
         """The measurement of the contender that is called so."""
@@ -59,29 +68,21 @@ def measure_costs(
     run: Run, contenders: Sequence[Contender], repeats: int, threads: int, part: str | None = None
 ) -> Costs:
     """Let contenders take turns (see `run_contenders`); `part` names their record among several of the measurement."""
-    return Costs(tuple(run_contenders(contenders, repeats, threads, run.record_path(part))), threads)
+    path = run.record_path(part)
+    found = run_contenders(contenders, repeats, threads, path)
+    return Costs(tuple(found), threads, record_date(path))
 
 
 def cost_rows(run: Run, costs: Costs, claims: Iterable[CostClaim]) -> Iterator[Row]:
-    """A row for each claim.
-
-    A rival that failed is named as such, without a number; a speed-up over it has no row. Of ours that failed a rate
-    is 0 and says why.
-
-    Raises:
-        ValueError: ours failed, and its seconds, memory or speed-up are claimed.
-    """
+    """A row for each claim; what failed has no number there, and the row's claim says why."""
     for claim in claims:
         ours = costs.found[0] if claim.contender is None else costs.of(claim.contender)
         rival = None if claim.rival is None else costs.of(claim.rival)
-        if ours.error is not None and claim.quantity != "rate":
-            raise ValueError(f"{ours.name} could not be measured for {claim.id}: {ours.error}")
-        if claim.quantity == "speedup" and rival.error is not None:
-            continue
-        failure = f" It failed: {ours.error.rstrip('.')}." if ours.error else ""
+        failed = [one for one in (ours, rival) if one is not None and one.error is not None]
+        reasons = [f" {one.name} failed: {one.error.rstrip('.')}." for one in failed]
         yield run.row(
-            claim.id, claim.claim + failure, target=claim.target, size="paper", seed=0,
-            hardware=hardware(costs.threads), **_values(claim, ours, rival),
+            claim.id, claim.claim + "".join(reasons), target=claim.target, size="paper", seed=0,
+            hardware=hardware(costs.threads), date=costs.date, **_values(claim, ours, rival),
         )  # fmt: skip
 
 
@@ -96,27 +97,29 @@ def memory_panel(costs: Costs) -> Panel:
 
 
 def _values(claim: CostClaim, ours: Measurement, rival: Measurement | None) -> dict[str, Any]:
-    if claim.quantity == "speedup":
-        times, interval = speedup(ours, rival)
-        return {"measured": times, "interval": interval, "unit": "times", "n": len(ours.seconds), "rival": rival.name}
-    beside = {"rival": None, "rival_measured": None}
+    unit, better = _UNITS[claim.quantity]
+    measured, interval = _level(claim, ours)
+    values: dict[str, Any] = {"unit": unit, "better": better}
     if rival is not None:
-        beside["rival"] = rival.name if rival.error is None else f"{rival.name}, which failed"
-        beside["rival_measured"] = None if rival.error else _level(claim, rival)
-    values = {"measured": 0.0 if ours.error else _level(claim, ours), **beside}
-    if claim.quantity == "memory":
-        return {**values, "unit": "MB", "better": "lower", "n": 1}
-    if claim.quantity == "seconds":
-        return {**values, "interval": ours.interval, "unit": "s", "better": "lower", "n": len(ours.seconds)}
-    if not ours.error and ours.interval is not None:
-        values["interval"] = tuple(claim.pictures / seconds for seconds in reversed(ours.interval))
-    return {**values, "unit": "pictures/s", "n": max(1, len(ours.seconds))}
+        values["rival"] = rival.name if rival.error is None else f"{rival.name}, which failed"
+        if claim.quantity == "speedup":
+            measured, interval = (None, None) if ours.error or rival.error else speedup(ours, rival)
+        else:
+            values["rival_measured"] = _level(claim, rival)[0]
+    calls = None if measured is None else 1 if claim.quantity == "memory" else len(ours.seconds)
+    return {**values, "measured": measured, "interval": interval, "n": calls}
 
 
-def _level(claim: CostClaim, one: Measurement) -> float:
+def _level(claim: CostClaim, one: Measurement) -> tuple[float | None, tuple[float, float] | None]:
+    """What a contender takes by itself, with its interval; nothing of one that failed."""
+    if one.error is not None:
+        return None, None
     if claim.quantity == "memory":
-        return one.peak_memory_mb
-    return claim.pictures / one.median_seconds if claim.quantity == "rate" else one.median_seconds
+        return one.peak_memory_mb, None
+    if claim.quantity == "rate":
+        interval = one.interval and tuple(claim.pictures / seconds for seconds in reversed(one.interval))
+        return claim.pictures / one.median_seconds, interval
+    return one.median_seconds, one.interval
 
 
 def _scaled(one: Measurement, scale: float) -> tuple[float | None, tuple[float, float] | None]:

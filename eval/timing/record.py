@@ -52,3 +52,16 @@ class Record:
         """
         date = datetime.now(UTC).date().isoformat()
         write_json(self.path, {"date": date, **self.protocol, "measurements": list(map(asdict, measurements))})
+
+
+def record_date(path: Path) -> str:
+    """ISO date, UTC, on which the last measurement of a record was made.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        ValueError: the file is no record.
+    """
+    date = read_json(path, dict).get("date")
+    if not isinstance(date, str):
+        raise ValueError(f"{path} is no record of a run: delete it or choose another output.")
+    return date

@@ -20,7 +20,7 @@ static inline Corners corners_of(const float* point, const Level& level) {
   const int64_t side = level.resolution + 1;
   for (int a = 0; a < 3; a++) {
     const float place = point[a] * level.resolution;
-    const float low = std::min(std::max(std::floor(place), 0.0f), (float)(level.resolution - 1));
+    const float low = std::min(std::max(0.0f, std::floor(place)), (float)(level.resolution - 1));  // 0 for NaN
     cell[a] = (uint32_t)low;
     c.along[a] = place - low;
   }

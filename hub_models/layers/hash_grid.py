@@ -71,7 +71,7 @@ class HashGrid(nn.Module):
         results = []
         for resolution, (first, end) in zip(self.resolutions, pairwise(self.firsts), strict=True):
             place = points * resolution
-            cell = place.detach().floor().clamp(0, resolution - 1)
+            cell = place.detach().floor().nan_to_num(0).clamp(0, resolution - 1)
             along = (place - cell)[:, None]  # [N, 1, 3]
             weights = torch.where(bits.bool(), along, 1 - along).prod(-1)  # [N, 8]
             rows = first + _rows(cell.long()[:, None] + bits, resolution, end - first)

@@ -15,10 +15,12 @@ class GrowingModule(nn.Module):
     rows: tuple[str, ...] = ()
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
-        for name in self.rows:
-            saved, own = state_dict.get(prefix + name), getattr(self, name)
-            if saved is not None and saved.shape[1:] == own.shape[1:]:
-                own.data = own.data.new_zeros(saved.shape)
+        saved = {name: state_dict[prefix + name] for name in self.rows if prefix + name in state_dict}
+        if len({value.shape[:1] for value in saved.values()}) == 1:
+            for name, value in saved.items():
+                own = getattr(self, name)
+                if value.ndim == own.ndim and value.shape[1:] == own.shape[1:]:
+                    own.data = own.data.new_zeros(value.shape)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 

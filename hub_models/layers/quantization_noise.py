@@ -14,8 +14,9 @@ def with_quantization_noise(
 
     Source: Balle et al. 2017, arXiv 1611.01704, equation 14.
     """
-    noise = torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
-    return values + (noise - 0.5) * step
+    device = values.device if generator is None else generator.device  # a generator's own, so that seeds mean one thing
+    noise = torch.rand(values.shape, generator=generator, device=device)
+    return values + (noise.to(values) - 0.5) * step
 
 
 def bits_of_rounded(values: Float[Tensor, "*shape"], step: float) -> Float[Tensor, ""]:

@@ -1,5 +1,6 @@
 """LPGS fitted to views: warm-up with parents alone, adaptive tree manipulation, and training for storage."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from ...hub_models.container_lpgs import LPGSSteps, round_parents
 from ...hub_models.gaussians_lpgs import LPGSGaussians
 from ...hub_models.layers.parameter_rows import GrowingModule, take_rows
 from ...hub_models.layers.quantization_noise import bits_of_rounded
-from .gaussian_fitting import Densification, centre_gradient, side_by_side
+from .gaussian_fitting import SPLIT_SHRINKS, Densification, centre_gradient, drawn_offsets, side_by_side
 from .splat_views import SplatViews, StepView
 
 # Centres, in scene radii, and scales as 3DGS has them; the paper names no others.
@@ -26,7 +27,7 @@ class ForestRule:
         warmup: steps with parents alone, densified as plain splats are.
         trees: when parents are densified, children promoted and trees deleted; None keeps the parents of the start.
             A child whose gradient is above `grow_gradient` becomes a parent where and as large as it is; its old place
-            goes on as a child. A tree goes when its parent is too transparent or too large.
+            goes on as a child. A tree goes when its parent is too transparent or too large. `max_splats` counts trees.
         file: what numbers are rounded to in the file.
         noise_from: step from which the grid gets the noise of rounding.
         round_from: step from which parents stand still where the file can say.
@@ -102,18 +103,17 @@ class ForestFit:
     def after_step(self, part: str, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Counts gradients of all nodes, lets trees come and go, and brings parents to rest."""
         trees, forest = self.rule.trees, self.forest
-        if step + 1 == self.rule.round_from:
+        if trees is not None and step < trees.stop:
+            gradient = centre_gradient(self.offsets.grad, self.views.size).view(-1, forest.scene.num_parents).T
+            nodes = gradient.shape[1]
+            forest.gradient_sum[:, :nodes] += gradient
+            forest.views_seen[:, :nodes] += gradient > 0
+            if trees.due(step):
+                self._grow(trees, step, optimizer)
+        if step + 1 >= self.rule.round_from:  # what stands there already stays; what has grown since comes to rest
             round_parents(forest.scene, self.rule.file)
-        if trees is None or step >= trees.stop:
-            return
-        gradient = centre_gradient(self.offsets.grad, self.views.size).view(-1, forest.scene.num_parents).T
-        nodes = gradient.shape[1]
-        forest.gradient_sum[:, :nodes] += gradient
-        forest.views_seen[:, :nodes] += gradient > 0
-        if trees.due(step):
-            self._grow(trees, optimizer)
 
-    def _grow(self, trees: Densification, optimizer: torch.optim.Optimizer) -> None:
+    def _grow(self, trees: Densification, step: int, optimizer: torch.optim.Optimizer) -> None:
         forest, scene = self.forest, self.forest.scene
         parents = scene.num_parents
         nodes = scene.expand(self.parents_only)
@@ -122,21 +122,26 @@ class ForestFit:
         room = max(trees.max_splats - parents, 0)
         chosen = grows.T.flatten().nonzero()[:, 0]  # as `expand` orders nodes
         chosen = chosen[mean_gradient.T.flatten()[chosen].argsort(descending=True, stable=True)[:room]].sort().values
+        # A parent that grows is split into two of itself where it is large, else cloned, as in 3DGS.
         size = scene.parent_log_scales.amax(1).exp() / self.radius
+        splits = torch.zeros_like(grows[:, 0]).index_fill(0, chosen[chosen < parents], True)
+        splits &= size > trees.split_scale
+        size = torch.where(splits, size / SPLIT_SHRINKS, size)
         opacity = torch.sigmoid(nodes.opacity_logits[:parents])
         alive = ~((opacity < trees.prune_opacity) | (size > trees.prune_scale))
         if not alive.any():
             alive[opacity.argmax()] = True
-        # A parent that grows is split into two of itself where it is large, else cloned, as in 3DGS.
-        large = (nodes.log_scales[chosen].amax(1).exp() / self.radius > trees.split_scale) & (chosen < parents)
-        means, log_scales = nodes.means[chosen], nodes.log_scales[chosen] - 0.47 * large[:, None]  # ln 1.6
         kept = alive.nonzero()[:, 0]
-        index = torch.cat([kept, chosen % parents])
-        fresh = torch.arange(len(kept), len(index), device=index.device)
-        take_rows(scene, scene.rows, index, optimizer, fresh)
-        take_rows(forest, forest.rows, index, optimizer)
-        scene.parent_means[len(kept) :] = means
-        scene.parent_log_scales[len(kept) :] = log_scales
+        chosen = chosen[(chosen >= parents) | alive[chosen % parents]]
+        sources = torch.cat([kept, chosen])  # nodes, each of which becomes or stays a parent
+        halves = ((sources < parents) & splits[sources % parents])[:, None]
+        grown = nodes.select(sources)
+        fresh = torch.arange(len(kept), len(sources), device=sources.device)
+        take_rows(scene, scene.rows, sources % parents, optimizer, fresh)
+        take_rows(forest, forest.rows, sources % parents, optimizer)
+        moved = drawn_offsets(grown.log_scales, grown.quaternions, step)
+        scene.parent_means.copy_(torch.where(halves, grown.means + moved, grown.means))
+        scene.parent_log_scales.copy_(grown.log_scales - math.log(SPLIT_SHRINKS) * halves)
         forest.gradient_sum.zero_()
         forest.views_seen.zero_()
 

@@ -1,5 +1,6 @@
 """Plain 3D Gaussian splats fitted to views, with densification (Kerbl et al. 2023, arXiv 2308.04079, section 5)."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ LEARNING_RATES = {
     "sh_dc": 2.5e-3,
     "sh_rest": 1.25e-4,
 }
+DISTANCES_AT_ONCE = 1 << 24  # 128 MiB of them
+SPLIT_SHRINKS = 1.6
 START_OPACITY_LOGIT = -2.1972246  # of 0.1
 
 
@@ -130,7 +133,10 @@ class PlainFit:
         room = max(rule.max_splats - len(size), 0)
         grows &= grows.cumsum(0) <= room
         splits = grows & (size > rule.split_scale)
+        size = torch.where(splits, size / SPLIT_SHRINKS, size)
         dead = (torch.sigmoid(cloud.opacity_logits) < rule.prune_opacity) | (size > rule.prune_scale)
+        if dead.all():
+            dead[cloud.opacity_logits.argmax()] = False
         added = grows.nonzero()[:, 0]
         index = torch.cat([torch.arange(len(size), device=size.device), added])
         halved = torch.cat([splits, splits[added]])
@@ -143,16 +149,22 @@ class PlainFit:
     def _scatter(self, halves: Tensor, step: int) -> None:
         """Puts both halves of a split where the splat was likely to be, 1.6 times smaller."""
         cloud = self.cloud
-        draw = torch.Generator().manual_seed(step)
-        noise = torch.randn(len(halves), 3, generator=draw).to(halves.device)
-        axes = rotation_matrices(cloud.quaternions) * cloud.log_scales.exp()[:, None]
-        moved = (axes @ noise[..., None])[..., 0]
-        cloud.means += moved * halves[:, None]
-        cloud.log_scales -= torch.log(torch.tensor(1.6)) * halves[:, None]
+        moved = cloud.means + drawn_offsets(cloud.log_scales, cloud.quaternions, step)
+        cloud.means.copy_(torch.where(halves[:, None], moved, cloud.means))
+        cloud.log_scales -= math.log(SPLIT_SHRINKS) * halves[:, None]
 
     @torch.no_grad()
     def preview(self, modules: dict[str, nn.Module]) -> Image.Image:
         return side_by_side(self.views, self.cloud.gaussians())
+
+
+def drawn_offsets(
+    log_scales: Float[Tensor, "splats 3"], quaternions: Float[Tensor, "splats 4"], step: int
+) -> Float[Tensor, "splats 3"]:
+    """Steps away from centres, each drawn from its splat's own distribution; the same ones for the same step."""
+    noise = torch.randn(len(log_scales), 3, generator=torch.Generator().manual_seed(step)).to(log_scales)
+    axes = rotation_matrices(quaternions) * log_scales.exp()[:, None]
+    return (axes @ noise[..., None])[..., 0]
 
 
 def _places(alive: Tensor, old: int) -> Tensor:
@@ -194,8 +206,10 @@ def gap_between(points: Float[Tensor, "points 3"], neighbours: int = 3) -> Float
     near = min(neighbours, len(points) - 1)
     if near < 1:
         return points.new_ones(len(points))
-    chunks = [torch.cdist(part, points).topk(near + 1, largest=False).values[:, 1:] for part in points.split(2048)]
-    return torch.cat(chunks).square().mean(1).sqrt()
+    exact = points.double()  # cdist squares coordinates, in which small gaps would drown
+    parts = exact.split(max(1, DISTANCES_AT_ONCE // len(points)))
+    chunks = [torch.cdist(part, exact).topk(near + 1, largest=False).values[:, 1:] for part in parts]
+    return torch.cat(chunks).square().mean(1).sqrt().to(points)
 
 
 def fit_gaussians(

@@ -13,6 +13,7 @@ from pocket_diffusers.eval.results import RESULTS, read_rows
 from pocket_diffusers.eval.timing import cost_rows
 from pocket_diffusers.eval.timing.contest import Measurement
 from pocket_diffusers.pipelines import METHODS
+from pocket_diffusers.pipelines.files import write_json
 
 ROOT = Path(__file__).parents[2]
 CASES = {slug: import_module(f"tiny_{slug}") for slug in BENCHMARKS}
@@ -22,6 +23,14 @@ RUN_HERE = [
     for name in find_benchmark(slug).measurements
     if name not in CASES[slug].NOT_MEASURED
 ]
+CONTESTS = sorted(
+    {
+        (slug, path.stem.partition("-")[0])
+        for slug in METHODS
+        for path in (RESULTS / slug).glob("*.json")
+        if '"build"' in path.read_text()
+    }
+)
 COMMAND = re.compile(r"pocket eval (\w+) --only (\w+)")
 
 
@@ -30,6 +39,7 @@ def quick(monkeypatch):
     """Contests without processes, in which the second contender is the slower one; and two steps a picture."""
 
     def run(contenders, repeats, threads, output):
+        write_json(output, {"date": "2025-01-31", "measurements": []})
         return [
             Measurement(
                 name=one.name, build=one.build, arguments=one.arguments, seconds=(1.0 + place,) * repeats,
@@ -85,6 +95,23 @@ def test_every_measurement_runs_and_its_rows_are_those_committed(slug, name, qui
         assert row.claim.endswith(".") and (row.n is None or row.n > 0)
     files = {path.name for path in tmp_path.iterdir()} - {f"{slug}.json"}
     assert all(re.fullmatch(rf"{slug}(-[a-z]+)?(\.png)?", file) for file in files), "no other file, no draft is left"
+
+
+@pytest.mark.parametrize(("slug", "name"), CONTESTS)
+def test_contenders_that_fail_have_rows_that_say_why(slug, name, monkeypatch, tmp_path):
+    def run(contenders, repeats, threads, output):
+        write_json(output, {"date": "2025-01-31", "measurements": []})
+        return [
+            Measurement(name=one.name, build=one.build, arguments=one.arguments, error="its process ended.")
+            for one in contenders
+        ]
+
+    monkeypatch.setattr(cost_rows, "run_contenders", run)
+    benchmark, known = find_benchmark(slug), committed(slug, name)
+    rows = benchmark.measure(name, tmp_path, replace(benchmark.settings, **CASES[slug].MEASURED))
+    assert {row.id for row in rows} == known.keys() - CASES[slug].LACKING.get(name, set())
+    timed = [row for row in rows if row.hardware is not None]
+    assert timed and all(row.measured is None and " failed: its process ended." in row.claim for row in timed)
 
 
 @pytest.mark.parametrize("slug", BENCHMARKS)

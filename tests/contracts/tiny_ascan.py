@@ -297,7 +297,8 @@ NOT_MEASURED = {
 }
 LACKING = {
     "throughput": {
-        f"throughput-{rival}-{mode}-{batch}"
+        f"{what}-{rival}-{mode}-{batch}"
+        for what in ("throughput", "memory")
         for rival in ("convnext", "swin", "vit", "pvt")
         for mode in ("eager", "compiled", "onnx")
         for batch in (1, 16, 64)

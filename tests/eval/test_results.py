@@ -9,6 +9,7 @@ from pocket_diffusers.eval.results import (
     RESULTS,
     Row,
     advantage,
+    band,
     read_rows,
     rows_table,
     update_rows,
@@ -72,11 +73,16 @@ def test_update_replaces_rows_by_id_in_their_place(tmp_path):
         ({"id": "Two words"}, "id must be .*'Two words'"),
         ({"claim": " "}, "claim must be .*' '"),
         ({"size": "large"}, "size must be nano or paper.*not 'large'"),
-        ({"better": "bigger"}, "better must be higher or lower.*not 'bigger'"),
+        ({"better": "bigger"}, "better must be higher, lower or within, not 'bigger'"),
         ({"measured": float("nan")}, "measured must be .*nan"),
         ({"measured": None}, "measured must be .*None"),
         ({"measured": True}, "measured must be .*True"),
         ({"target": "2"}, "target must be .*'2'"),
+        ({"target": (1.0, 2.0)}, r"target must be a finite number or null, not \(1.0, 2.0\)"),
+        ({"better": "within", "ratio": None}, "target must be the two ends of a band.*not 2.0"),
+        ({"better": "within", "ratio": None, "target": None}, "target must be the two ends of a band.*not None"),
+        ({"better": "within", "ratio": None, "target": (2.0, 1.0)}, "target must be the two ends of a band"),
+        ({"better": "within", "target": (1.0, 2.0)}, "ratio must be None.*not 2.0"),
         ({"published": float("inf")}, "published must be .*inf"),
         ({"interval": (1.6, 1.7)}, "interval must be two numbers around measured = 1.5"),
         ({"interval": (1.0, 1.5, 2.0)}, "interval"),
@@ -122,10 +128,32 @@ def test_passed(better, target, passed):
     assert Row(**(BARE | {"better": better, "target": target})).passed is passed
 
 
+@pytest.mark.parametrize(
+    ("measured", "passed"), [(96.9, False), (97.0, True), (100.0, True), (103.0, True), (103.1, False)]
+)
+def test_a_band_is_checked_on_both_sides(measured, passed, tmp_path):
+    band_row = Row(**(BARE | {"better": "within", "measured": measured, "target": band(100.0, 0.03)}))
+    assert band_row.target == pytest.approx((97.0, 103.0)) and band_row.passed is passed
+    write_rows(tmp_path / "rows.json", [band_row])
+    assert read_rows(tmp_path / "rows.json") == [band_row]
+
+
+def test_what_failed_has_no_number_and_meets_no_target():
+    failed = Row(**(BARE | {"claim": "It is good. It failed: no memory.", "measured": None, "target": 2.0}))
+    assert failed.passed is False and Row.from_record(failed.to_record()) == failed
+    assert Row(**(BARE | {"claim": failed.claim, "measured": None})).passed is None
+    with pytest.raises(ValueError, match="interval must be"):
+        Row(**(BARE | {"claim": failed.claim, "measured": None, "interval": (0.0, 1.0)}))
+    console = Console(width=80, file=StringIO())
+    console.print(rows_table([failed]))
+    assert "failed" in console.file.getvalue() and "NO" in console.file.getvalue()
+
+
 def test_advantage_above_one_is_better():
     assert advantage(10, 5, "higher") == 2 and advantage(5, 10, "lower") == 2
     assert advantage(5, 10, "higher") == 0.5
     assert advantage(1, 0, "higher") is None and advantage(0, 1, "lower") is None
+    assert advantage(None, 1, "lower") is None and advantage(1, 2, "within") is None
 
 
 def test_a_damaged_file_and_a_failed_write_change_nothing(tmp_path):
@@ -154,6 +182,8 @@ def test_table_shows_what_is_missed_within_80_columns():
     first, second = (next(line for line in text.splitlines() if name in line) for name in ("first-row", "second"))
     assert "yes" in first and "NO" not in first and "≤ 2" in first and "1.5" in first
     assert "NO" in second and "≥ 2" in second
+    console.print(rows_table([Row(**(BARE | {"better": "within", "target": (0.5, 1.5)}))]))
+    assert "0.5" in console.file.getvalue() and "to 1.5" in console.file.getvalue()
     for shown in ("It is small.", "It is good.", "1.25 to 1.75", "another: 3, ratio 2"):
         assert shown in text
 

@@ -1,5 +1,7 @@
 """Staleness: a card that no longer says what the facts say is found, and so is a number put in by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from pocket_diffusers.model_cards.freshness import check_card, find_stale
@@ -55,3 +57,6 @@ def test_all_cards_or_one_readme(written, tmp_path):
     assert find_stale("snapgen", sources=written.sources) == []
     readme = tmp_path / "README.md"
     assert find_stale(readme=readme, sources=written.sources) == [f"{readme} is missing."]
+    in_a_checkout = replace(written.sources, readme=readme)
+    assert find_stale(sources=in_a_checkout) == [f"{readme} is missing."]
+    assert find_stale("snapgen", sources=in_a_checkout) == [], "who asks for one card gets no more"

@@ -1,6 +1,7 @@
 """Samples: planned by the template, bound to the weights that drew them."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ class Drawing:
 
 
 def test_draw(world, plan, monkeypatch, tmp_path: Path):
+    import_module("pocket_diffusers.pipelines.generation")  # which would keep the name below if it came first then
     monkeypatch.setattr("pocket_diffusers.pipelines.loading.load_pipeline", lambda slug, model: Drawing())
     folder = tmp_path / "samples"
     draw_samples("snapgen", plan, world.weights, folder)

@@ -73,7 +73,7 @@ def test_what_no_camera_sees_goes_first(tmp_path):
 
 def test_scenes_are_looked_at_from_far_and_near_and_compared_from_elsewhere():
     center, _ = scene_ball(cloud())
-    weighed, held_out = splat_compression._around(cloud(), "z")
+    weighed, held_out = splat_compression.cameras_around(cloud(), "z")
 
     def places(circles):
         """Distances from the centre, and heights above it in degrees."""
@@ -81,8 +81,8 @@ def test_scenes_are_looked_at_from_far_and_near_and_compared_from_elsewhere():
         distances = eyes.norm(dim=1)
         return distances, torch.asin(eyes[:, 2] / distances).rad2deg()
 
-    (far, heights), (others, apart) = places([circle for circle, _ in weighed]), places(held_out)
-    counts = torch.tensor([share for circle, share in weighed for _ in range(len(circle))])
+    (far, heights), (others, apart) = places(weighed), places(held_out)
+    counts = torch.tensor([circle.share for circle in weighed for _ in range(len(circle))])
     torch.testing.assert_close(counts, far / far.max(), rtol=1e-4, atol=0)
     for distances in (far, others):
         steps = distances.sort(descending=True).values

@@ -38,6 +38,7 @@ from .settings import Settings
 
 SIZE = 32  # pixels
 BACKWARD = 2  # a backward pass costs about two forward passes
+NOT_LEARNED: tuple[None, None] = (None, None)  # in place of a mean and its interval
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Training:
         seed: of its weights and of the order of pictures.
         compute: training compute after each number of steps, in TMACs (10^12 multiplications with addition).
         accuracy: held-out share of right classes after as many steps, of the averaged weights.
-        error: None; a record of contenders has this field.
+        error: why it came to no end, with nothing measured; None for a training that did.
     """
 
     name: str
@@ -114,37 +115,52 @@ def measure_ablation(settings: Settings, run: Run) -> Iterator[Row]:
     """
     import_figure()
     runs = trained_runs(settings, run.record_path())
+    errors = {name: one.error for name, of in runs.items() for one in of if one.error}
+    reasons = {name: f" The {WORDS[name]} design failed: {error}." for name, error in errors.items()}
+    learned = {name: of for name, of in runs.items() if name not in errors}
     steps, tested = settings.ablation_steps[-1], settings.ablation_test_pictures
     same: dict[str, Any] = {"unit": "share", "n": tested, "seed": 0}
-    means = {name: _mean_and_interval([one.accuracy[-1] for one in of]) for name, of in runs.items()}
-    for name, (mean, interval) in means.items():
+    means = {name: _mean_and_interval([one.accuracy[-1] for one in of]) for name, of in learned.items()}
+    for name in runs:
         claim = (
             f"Held-out accuracy among fifty classes of the {WORDS[name]} design {' / '.join(DESIGNS[name].stages)}: "
-            f"{steps} steps, {settings.ablation_seeds} seeds, equal parameters."
+            f"{steps} steps, {settings.ablation_seeds} seeds, equal parameters.{reasons.get(name, '')}"
         )
+        mean, interval = means.get(name, NOT_LEARNED)
         yield run.row(f"ablation-{name}", claim, measured=mean, interval=interval, **same)
-    compute = min(of[0].compute[-1] for of in runs.values())
-    at = {name: _mean_and_interval([one.accuracy_at(compute) for one in of]) for name, of in runs.items()}
+    compute = min(training_compute(design, steps, settings) for design in DESIGNS.values())
+    at = {name: _mean_and_interval([one.accuracy_at(compute) for one in of]) for name, of in learned.items()}
+    mean, interval = at.get(OURS, NOT_LEARNED)
     for name in (name for name in runs if name != OURS):
         spent = f"{compute:.3g} TMACs of training"
         claim = f"Held-out accuracy of the asymmetric design after {spent}, at equal parameters."
         yield run.row(
-            f"ablation-over-{name}", claim, measured=at[OURS][0], interval=at[OURS][1],
-            rival=f"the {WORDS[name]} design", rival_measured=at[name][0], **same,
+            f"ablation-over-{name}", claim + reasons.get(OURS, "") + reasons.get(name, ""),
+            measured=mean, interval=interval, rival=f"the {WORDS[name]} design",
+            rival_measured=at.get(name, NOT_LEARNED)[0], **same,
         )  # fmt: skip
-    _draw(runs, run.picture_path("ablation"))
+    if learned:
+        _draw(learned, run.picture_path("ablation"))
 
 
 def trained_runs(settings: Settings, path: Path) -> dict[str, list[Training]]:
-    """Every run of every design, a seed of all designs before the next; kept in the record at `path`."""
+    """Every run of every design, a seed of all designs before the next; kept in the record at `path`.
+
+    One whose loss is no number any more has an error; it is learned anew the next time.
+    """
     record, data = _record(settings, path), None
-    done = {(one.name, one.seed): one for one in record.read(_read)}
+    done = {(one.name, one.seed): one for one in record.read(_read) if one.error is None}
     drafts = f"ablation-{protocol_hash(record.protocol)[:8]}"  # other settings have folders of their own
     for seed in range(settings.ablation_seeds):
         for name in DESIGNS:
             if (name, seed) not in done:
                 data = data or ablation_data(settings)
-                done[name, seed] = train_design(name, seed, settings, *data, path.parent / f"{drafts}-{name}-{seed}")
+                folder = path.parent / f"{drafts}-{name}-{seed}"
+                try:
+                    done[name, seed] = train_design(name, seed, settings, *data, folder)
+                except FloatingPointError as error:
+                    shutil.rmtree(folder)
+                    done[name, seed] = Training(name, seed, (), (), error=str(error))
                 record.write(done.values())
     return {name: [done[name, seed] for seed in range(settings.ablation_seeds)] for name in DESIGNS}
 
@@ -185,8 +201,13 @@ def train_design(
         shares.append(accuracy(model, test))
         write_json(known, shares)
     shutil.rmtree(folder)
-    tmacs = (1 + BACKWARD) * design.gmacs * batch / 1e3
-    return Training(name, seed, tuple(tmacs * steps for steps in settings.ablation_steps), tuple(shares))
+    compute = tuple(training_compute(design, steps, settings) for steps in settings.ablation_steps)
+    return Training(name, seed, compute, tuple(shares))
+
+
+def training_compute(design: Design, steps: int, settings: Settings) -> float:
+    """TMACs of so many training steps of a design."""
+    return (1 + BACKWARD) * design.gmacs * settings.ablation_batch / 1e3 * steps
 
 
 def _fit_settings(name: str, seed: int, steps: int, settings: Settings) -> FitSettings:
@@ -209,7 +230,7 @@ def _record(settings: Settings, path: Path) -> Record:
     })  # fmt: skip
 
 
-def _read(name: str, seed: int, compute: list[float], accuracy: list[float], error: None) -> Training:
+def _read(name: str, seed: int, compute: list[float], accuracy: list[float], error: str | None) -> Training:
     return Training(name, seed, tuple(compute), tuple(accuracy), error)
 
 

@@ -145,11 +145,13 @@ def _zip_errors(source: Source) -> Iterator[None]:
 
 def _decode(scene: Scene) -> Gaussians:
     meta = scene.meta
-    version = meta.whole("version", 2, 2) if "version" in meta else 1
+    version = 2 if "version" in meta else 1
+    if version == 2:
+        meta.expect("version", 2)
     means, scales, quats, sh0 = (meta.part(key) for key in ("means", "scales", "quats", "sh0"))
     count = meta.whole("count", 1) if version == 2 else means.shape()[0]
-    if quats.content.get("encoding", ENCODING) != ENCODING:
-        raise ValueError(f"{quats.name}: encoding must be {ENCODING}, not {quats.content['encoding']!r}.")
+    if "encoding" in quats:
+        quats.expect("encoding", ENCODING)
 
     # All files are there and of a fitting size before the first is unfolded.
     low, high = scene.pictures(means, 2)
@@ -197,7 +199,7 @@ def _read_sh(part: Meta, version: int, dc: np.ndarray, centroids: Picture, label
     if left or coefficients not in BANDS:
         raise ValueError(f"{centroids.name} must be 192, 512 or 960 pixels wide, not {centroids.width}.")
     if "bands" in part:
-        part.whole("bands", BANDS[coefficients], BANDS[coefficients])
+        part.expect("bands", BANDS[coefficients])
     centroids.check_size(1, MAX_PALETTE * coefficients)
     size = centroids.height * PALETTE_COLUMNS
     size = part.whole("count", 1, size) if version == 2 else size
@@ -265,9 +267,8 @@ def _pack(gaussians: Gaussians, iterations: int, generator: torch.Generator) -> 
     width = 4 * -(-_ceil_sqrt(count) // 4)
     height = 4 * -(-count // (4 * width))
     if width > lossless_webp.MAX_SIDE:
-        raise ValueError(
-            f"gaussians must be at most {lossless_webp.MAX_SIDE**2:,}, not {count:,}: WebP has no larger sides."
-        )
+        most = (lossless_webp.MAX_SIDE // 4 * 4) ** 2
+        raise ValueError(f"gaussians must be at most {most:,}, not {count:,}: WebP has no larger pictures.")
 
     least, most, positions = _pack_means(arrays["means"])
     order = morton_order(positions)

@@ -15,6 +15,7 @@ from .source import opened
 
 MAX_BYTES = 1 << 26
 MAX_COUNT = 1 << 32
+MAX_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class Meta:
             raise self._refusal(key, f"a whole number from {low} to {high:,}")
         return value
 
+    def expect(self, key: str, value: int | str) -> None:
+        """Refuses anything but one value."""
+        given = self.content.get(key)
+        if type(given) is not type(value) or given != value:
+            raise self._refusal(key, str(value))
+
     def shape(self) -> list[int]:
         """The whole numbers under `shape`, of which the first is that of Gaussians."""
         values = self._of("shape", list, "a list of whole numbers")
@@ -86,7 +93,7 @@ class Meta:
         """`count` finite numbers, float64; a single one where `count` is 1. With `null_first` the first may be null."""
         values = self.content.get(key)
         values = values if isinstance(values, list) else [values]
-        given = values[1:] if null_first and values[0] is None else values
+        given = values[1:] if null_first and values[:1] == [None] else values
         if len(values) != count or not all(_is_finite(value) for value in given):
             raise self._refusal(key, f"{count} finite number{'s' * (count > 1)}")
         return np.array([math.nan if value is None else value for value in values], np.float64)
@@ -120,7 +127,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_below(name: Any) -> bool:
-    """Whether it is a path of plain names: it leads neither up nor to another place."""
-    return isinstance(name, str) and all(
-        part not in ("", ".", "..") and not re.search(r"[\\:\0]", part) for part in name.split("/")
-    )
+    """Whether it is a path of plain names, which leads neither up nor to another place."""
+    if not isinstance(name, str) or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+        return False
+    return all(part not in ("", ".", "..") and not re.search(r"[\\:]", part) for part in name.split("/"))

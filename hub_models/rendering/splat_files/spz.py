@@ -99,9 +99,9 @@ def _read_header(source: Source, versions: range) -> Header:
     magic, *values = struct.unpack("<4sIIBBBB", source.take(16))
     source.require(magic == MAGIC, "must be an SPZ file, but does not hold NGSP")
     header = Header(*values)
+    known = ", ".join(map(str, versions))
     source.require(
-        header.version in versions,
-        f"must be an SPZ file of version {versions[0]} to {versions[-1]} in this container, not {header.version}",
+        header.version in versions, f"must be an SPZ file of version {known} in this container, not {header.version}"
     )
     source.require(header.count > 0, "must hold Gaussians, but holds none")
     source.require(header.sh_degree <= MAX_SH_DEGREE, f"must have an SH degree of 0 to 4, not {header.sh_degree}")
@@ -163,14 +163,15 @@ def _unfold(source: Source, name: str, stored: int, unfolded: int) -> bytes:
 
 def _frame(source: Source, extensions: bytes) -> str:
     """The frame that the first SPZ_ADOBE_coordinate_system names."""
-    while extensions:
-        source.require(len(extensions) >= 8, "holds an extension that is truncated")
-        kind, length = struct.unpack_from("<II", extensions)
-        payload, extensions = extensions[8 : 8 + length], extensions[8 + length :]
-        source.require(len(payload) == length, "holds an extension that is truncated")
+    place = 0
+    while place < len(extensions):
+        source.require(place + 8 <= len(extensions), "holds an extension that is truncated")
+        kind, length = struct.unpack_from("<II", extensions, place)
+        place += 8 + length
+        source.require(place <= len(extensions), "holds an extension that is truncated")
         if kind == COORDINATE_SYSTEM:
             source.require(length == 4, f"must name its coordinate system in 4 bytes, not {length}")
-            (value,) = struct.unpack("<I", payload)
+            (value,) = struct.unpack_from("<I", extensions, place - 4)
             source.require(value <= MAX_FRAME, f"must name a coordinate system from 0 to {MAX_FRAME}, not {value}")
             source.require(
                 value < len(FRAMES),

@@ -33,7 +33,7 @@ def read(source: str | os.PathLike, level: int = 0) -> Gaussians:
     path = path / META if path.is_dir() else path
     meta = Meta.read(path)
     if "version" in meta:
-        meta.whole("version", 1, 1)
+        meta.expect("version", 1)
     levels = meta.whole("lodLevels", 1)
     if not 0 <= level < levels:
         raise ValueError(f"level must be from 0 to {levels - 1}, the levels of {path}, not {level}.")

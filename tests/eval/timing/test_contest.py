@@ -1,5 +1,8 @@
 import json
 import os
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +102,30 @@ def test_failures_are_recorded_and_the_others_go_on(contender, tmp_path):
     assert (stored["threads"], stored["repeats"]) == (1, 3) and stored["versions"]["torch"]
     with pytest.raises(ValueError, match="dead could not be measured"):
         speedup(fine, dead)
+
+
+def test_a_contender_that_the_system_ends_while_it_waits_has_failed(contender, tmp_path):
+    """Where memory ends, the system kills the largest process, though it waits for its turn."""
+
+    def kill(text):
+        if text == "idle, call 2 of 3":
+            (process,) = {int(process) for name, process, _ in calls(tmp_path) if name == "idle"}
+            os.kill(process, signal.SIGKILL)
+            while "(zombie)" not in Path(f"/proc/{process}/status").read_text():
+                time.sleep(0.01)
+
+    idle, fine = run_contenders([contender("idle"), contender("fine")], 3, 1, tmp_path / "run.json", kill)
+    assert idle.error.startswith("its process ended with status -9") and len(idle.seconds) == 1
+    assert fine.error is None and len(fine.seconds) == 3
+
+
+def test_a_contender_without_a_process_has_failed(contender, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(runner.subprocess, "Popen", refuse)
+    (found,) = run_contenders([contender("a")], 3, 1, tmp_path / "run.json")
+    assert found.error == "its process could not be started: [Errno 12] Cannot allocate memory."
 
 
 def test_a_contender_that_does_not_answer_is_ended(contender, tmp_path):

@@ -53,23 +53,40 @@ def test_quantities(costs, run, asked, expected):
     )  # fmt: skip
     assert (row.rival, row.target) == (asked.rival, asked.target)
     assert row.size == "paper" and "2 threads" in row.hardware and row.command == "pocket eval toy --only cost"
+    assert row.date == "2025-01-31", "of the contest, however much later its rows are made"
+
+
+QUANTITIES = ("seconds", "memory", "rate", "speedup")
 
 
 def test_a_rival_that_failed_is_named(costs, run):
-    failed = costs(["rival"])
-    rows = list(cost_rows(run, failed, [claim(what, "rival") for what in ("seconds", "memory", "rate", "speedup")]))
-    assert len(rows) == 3, "without its time there is no ratio"
+    rows = list(cost_rows(run, costs(["rival"]), [claim(what, "rival", target=2.0) for what in QUANTITIES]))
     assert {(row.rival, row.rival_measured, row.ratio) for row in rows} == {("rival, which failed", None, None)}
+    assert {row.claim for row in rows} == {"A claim. rival failed: it broke."}
+    assert [row.measured for row in rows] == [1.0, 400.0, 1.0, None], "without its time there is no ratio"
+    assert rows[-1].passed is False and rows[-1].n is None
 
 
-def test_ours_that_failed_has_a_rate_of_nothing_and_no_other_row(costs, run):
-    failed = costs(["ours"])
-    (row,) = cost_rows(run, failed, [claim("rate", "rival", pictures=4)])
-    assert (row.measured, row.interval, row.n, row.ratio) == (0, None, 1, 0)
-    assert row.claim == "A claim. It failed: it broke."
-    for quantity in ("seconds", "memory", "speedup"):
-        with pytest.raises(ValueError, match="ours could not be measured for id: it broke"):
-            list(cost_rows(run, failed, [claim(quantity, "rival")]))
+def test_ours_that_failed_has_rows_without_a_number(costs, run):
+    rows = list(cost_rows(run, costs(["ours"]), [claim(what, "rival", target=2.0) for what in QUANTITIES]))
+    assert {(row.measured, row.interval, row.n, row.ratio) for row in rows} == {(None, None, None, None)}
+    assert {row.claim for row in rows} == {"A claim. ours failed: it broke."}
+    assert [row.rival_measured for row in rows] == [30.0, 500.0, pytest.approx(1 / 30, rel=1e-5), None]
+    assert not any(row.passed for row in rows)
+    assert next(cost_rows(run, costs(["ours"]), [claim("seconds")])).rival is None
+
+
+def test_a_crash_of_either_is_a_row(run):
+    """Real processes: one contender runs, the other kills itself as the system does when memory ends."""
+    build = "pocket_diffusers_contenders:nothing"
+    contenders = [
+        Contender(name="ours", build="os:abort"),
+        Contender(name="rival", build=build),
+    ]
+    costs = measure_costs(run, contenders, 2, 1)
+    (row,) = cost_rows(run, costs, [claim("memory", "rival")])
+    assert row.measured is None and row.claim.startswith("A claim. ours failed: its process ended with status -6")
+    assert "rival failed: " in row.claim and "pocket_diffusers_contenders" in row.claim
 
 
 def test_panels_have_a_bar_for_each_contender(costs):

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pocket_diffusers.eval.timing.record import Record
+from pocket_diffusers.eval.timing.record import Record, record_date
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,12 @@ def test_another_file_is_no_record(tmp_path, content):
     (tmp_path / "record.json").write_text(content)
     with pytest.raises(ValueError, match="record.json is no record of a run: delete it or choose another output"):
         Record(tmp_path / "record.json", {"repeats": 3}).read(One)
+
+
+def test_a_record_tells_its_date(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text('{"date": "2025-01-31", "measurements": []}')
+    assert record_date(path) == "2025-01-31"
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is no record of a run"):
+        record_date(path)

@@ -103,3 +103,10 @@ def test_threads_change_nothing():
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*results)
+
+
+def test_places_that_are_no_numbers_read_inside_the_table():
+    made = grid()
+    bad = torch.tensor([[torch.nan, 0.5, 0.5], [torch.inf, 0, 0], [-torch.inf, 1, 1], [1e30, -1e30, torch.nan]])
+    for look_up in (made.forward, lambda p: made.look_up(p, made.table)):
+        assert not look_up(bad).isfinite().all()

@@ -29,7 +29,7 @@ FOOTPRINTS = {"cube": 0.82 * math.sqrt(2), "sphere": 1.0, "cylinder": 0.8, "cone
 MAX_OBJECTS = 6
 _UNIT_TOLERANCE = 1e-4
 
-# One pair a colour, two a shape: never seen by a text-to-image model trained on split "train".
+# One pair a colour, two a shape: never seen by what is trained on split "train", as the text-to-image UNet is.
 HELD_OUT_PAIRS = frozenset(
     {
         ("red", "torus"),

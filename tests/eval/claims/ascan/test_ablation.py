@@ -34,9 +34,9 @@ def learned(monkeypatch):
 
     def train(name, seed, settings, *_):
         trained.append((name, seed))
-        cost = DESIGNS[name].gmacs
+        compute = tuple(ablation.training_compute(DESIGNS[name], steps, settings) for steps in settings.ablation_steps)
         accuracy = tuple(level[name] + 0.1 * seed + 0.01 * steps for steps in settings.ablation_steps)
-        return Training(name, seed, tuple(cost * steps for steps in settings.ablation_steps), accuracy)
+        return Training(name, seed, compute, accuracy)
 
     monkeypatch.setattr(ablation, "train_design", train)
     monkeypatch.setattr(ablation, "ablation_data", lambda settings: (None, None))
@@ -86,6 +86,31 @@ def test_an_interrupted_ablation_goes_on(learned, tmp_path, monkeypatch):
     record = json.loads((tmp_path / "ascan" / "ablation.json").read_text())
     assert len(record["measurements"]) == 12 and BENCHMARK.failures(tmp_path) == []
     assert not (tmp_path / ".ascan.partial").exists()
+
+
+def test_a_design_that_cannot_be_trained_has_rows_that_say_why(learned, tmp_path, monkeypatch):
+    complete = ablation.train_design
+
+    def diverge(name, seed, settings, train, test, folder):
+        if (name, seed) == ("inverted", 1):
+            folder.mkdir(parents=True)
+            raise FloatingPointError("loss is nan in step 2")
+        return complete(name, seed, settings)
+
+    monkeypatch.setattr(ablation, "train_design", diverge)
+    rows = {row.id: row for row in BENCHMARK.run(["ablation"], tmp_path, settings())}
+    assert len(rows) == 7 and len(learned) == 11
+    failed, beside = rows["ablation-inverted"], rows["ablation-over-inverted"]
+    assert failed.measured is failed.interval is None and beside.rival_measured is beside.ratio is None
+    for row in (failed, beside):
+        assert row.claim.endswith(" The inverted (attention early) design failed: loss is nan in step 2.")
+    assert beside.measured == rows["ablation-over-symmetric"].measured
+    assert BENCHMARK.failures(tmp_path) == ["ablation: inverted failed: loss is nan in step 2"]
+    assert [path.name for path in (tmp_path / "ascan").iterdir()] == ["ablation.json"], "nothing half-learned is left"
+    (tmp_path / ".ascan.partial").mkdir()
+    (tmp_path / "ascan" / "ablation.json").replace(tmp_path / ".ascan.partial" / "ablation.json")
+    monkeypatch.setattr(ablation, "train_design", lambda name, seed, settings, *_: complete(name, seed, settings))
+    assert all(row.measured is not None for row in measure(tmp_path)) and len(learned) == 12, "it is tried again"
 
 
 def test_other_settings_learn_anew(learned, tmp_path):

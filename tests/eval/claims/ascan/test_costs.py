@@ -83,8 +83,14 @@ def test_throughput_rows_are_pictures_a_second(contest, tmp_path):
     asked = contest(lambda one: tuple((1 + names.index(one.name)) * s for s in (0.1, 0.2, 0.4)))
     rows = measure("throughput", tmp_path)
     assert set(rows) == {
-        f"throughput-{name}-eager-{batch}" for name in ("convnext", "swin", "vit", "pvt") for batch in (1, 4)
+        f"{what}-{name}-eager-{batch}"
+        for what in ("throughput", "memory")
+        for name in ("convnext", "swin", "vit", "pvt")
+        for batch in (1, 4)
     }
+    memory = rows["memory-swin-eager-4"]
+    assert (memory.measured, memory.rival_measured, memory.ratio) == (1000, 400, 0.4), "a lost comparison is a row"
+    assert memory.unit == "MB" and memory.better == "lower" and "Swin" in memory.claim
     row = rows["throughput-swin-eager-4"]
     assert (row.measured, row.rival_measured, row.ratio) == (
         4 / 0.2,
@@ -114,6 +120,6 @@ def test_resolution_rows_and_their_picture(contest, tmp_path, monkeypatch):
         assert rows[f"resolution-seconds-{side}"].measured == side / 100
     assert rows["resolution-operations-256"].measured > 4 * rows["resolution-operations-128"].measured * 0.99
     assert (tmp_path / "ascan-resolution.png").is_file()
-    contest(lambda one: (), errors=["128 pixels"])
-    with pytest.raises(ValueError, match="128 pixels could not be measured for resolution-seconds-128: it broke"):
-        measure("resolution", tmp_path)
+    contest(lambda one: (1.0,) * 3, errors=["128 pixels"])
+    failed = measure("resolution", tmp_path)["resolution-seconds-128"]
+    assert failed.measured is None and failed.claim.endswith("128 pixels failed: it broke.")

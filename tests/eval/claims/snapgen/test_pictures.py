@@ -55,6 +55,8 @@ def test_naming_rows_are_shares_of_what_is_named_as_asked(measured, settings):
         right = sum(one == pair for one, pair in zip(named, ALL_PAIRS, strict=True) if pair in pairs)
         row = rows[f"judge-{kind}-pairs"]
         assert (row.measured, row.n) == (right / len(pairs), len(pairs))
+    claim = rows["judge-held-out-pairs"].claim
+    assert "the UNet never saw" in claim and "the autoencoder and the text encoder saw all fifty" in claim
     alone = (one for one in world_records("test", 16) if one.description.tag == "colors")
     true = list(islice(alone, 4))
     shown = [(one.scene.objects[0].color, one.scene.objects[0].shape) for one in true]

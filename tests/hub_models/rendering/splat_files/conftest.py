@@ -1,7 +1,8 @@
 """Splats for files: random ones, public ones, and files that are damaged in every way."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,37 @@ def damaged(whole: bytes, draw: np.random.Generator) -> bytes:
             head = int(draw.integers(min(64, len(data))))
             data[head] = int(draw.integers(256))
     return bytes(data)
+
+
+ODD = [None, True, -1, 0, 1.5, 10**30, 1e308, "", "meta.json", "x" * 300, [], {}, [None], [[]], [1e308] * 256, "NaN"]
+
+
+def odd_versions(content: object) -> Iterator[object]:
+    """A JSON value with each value in it replaced by each odd one, or left out."""
+    if isinstance(content, dict | list):
+        for key in list(content) if isinstance(content, dict) else range(min(len(content), 3)):
+            for odd in odd_versions(content[key]):
+                changed = content.copy()
+                changed[key] = odd
+                yield changed
+            shorter = content.copy()
+            del shorter[key]
+            yield shorter
+    yield from ODD
+
+
+@pytest.fixture
+def check_odd_versions() -> Callable[[dict, Callable[[bytes], object]], None]:
+    """Reads each odd version of a JSON text, which is refused in one sentence or gives finite Gaussians."""
+
+    def check(content: dict, read: Callable[[bytes], object]) -> None:
+        for odd in odd_versions(content):
+            try:
+                read(json.dumps(odd).encode()).check_finite()
+            except CLEAR as error:
+                assert str(error).endswith(".") and "\n" not in str(error) and len(str(error)) < 500, str(error)
+
+    return check
 
 
 @pytest.fixture

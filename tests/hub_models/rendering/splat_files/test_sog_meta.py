@@ -19,10 +19,26 @@ def test_values_are_read_as_they_are():
     assert "count" in given and "none" not in given and "other" not in given
 
 
-@pytest.mark.parametrize("name", ["", "/a", "../a", "a/../b", "a//b", "a/", ".", "..", "a\\b", "c:a", "a\0", 3, None])
+@pytest.mark.parametrize(
+    "name",
+    ["", "/a", "../a", "a/../b", "a//b", "a/", ".", "..", "a\\b", "c:a", "a\0", "a\nb", "\ud800", "a" * 256, 3, None],
+)
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(ValueError, match=r"^meta\.json: files must be a list of file names below its folder, not "):
         meta(files=[name]).files("files")
+
+
+@pytest.mark.parametrize("value", [2, True, 1.0, "1", None, [1]])
+def test_one_value_is_expected(value):
+    meta(version=1).expect("version", 1)
+    with pytest.raises(ValueError, match=r"^meta\.json: version must be 1, not "):
+        meta(version=value).expect("version", 1)
+
+
+@pytest.mark.parametrize("values", [[], [None], [None, None], [1, None], [1, "2"], [1, True], "ab", {}, None, [[1], 2]])
+def test_other_numbers_are_refused(values):
+    with pytest.raises(ValueError, match=r"^meta\.json: x must be 2 finite numbers, not "):
+        meta(x=values).numbers("x", 2, null_first=True)
 
 
 def test_a_long_or_deep_value_is_cut_in_the_sentence():

@@ -75,7 +75,7 @@ RUN = {"file": 0, "offset": 0, "count": 7}
         ({}, 3, "level must be from 0 to 2, the levels of .*, not 3"),
         ({}, -1, "level must be from 0 to 2"),
         ({}, 2, "must hold Gaussians of level 2, but holds none"),
-        ({"version": 2}, 0, "version must be a whole number from 1 to 1, not 2"),
+        ({"version": 2}, 0, "version must be 1, not 2"),
         ({"tree": {"lods": {"0": {**RUN, "count": 8}}}}, 0, "do not overlap and end at 7 Gaussians"),
         ({"tree": {"children": [{"lods": {"0": RUN}}] * 1000}}, 0, "do not overlap"),
         ({"tree": {"lods": {"0": {**RUN, "file": 2}}}}, 0, "file must be a whole number from 0 to 1, not 2"),
@@ -101,3 +101,13 @@ def test_hostile_indices_are_refused_or_read(tmp_path, scenes, refuses):
         return streamed_sog.read(path)
 
     assert refuses(read, [path.read_bytes()]) > 300
+
+
+def test_odd_values_in_the_text_are_refused_or_read(tmp_path, scenes, check_odd_versions):
+    path = index(tmp_path, environment="sky/meta.json")
+
+    def read(text):
+        path.write_bytes(text)
+        return streamed_sog.read(path)
+
+    check_odd_versions(json.loads(path.read_text()), read)
