@@ -66,7 +66,9 @@ class TreeRegression(ForestFit):
             "opacity": (made.opacity_logits.sigmoid() - wanted.opacity_logits.sigmoid()).abs().mean(),
             "color": (made.sh - wanted.sh).abs().mean(),
         }
-        return torch.stack(list(losses.values())).sum(), {f"{name}_loss": float(v) for name, v in losses.items()}
+        return torch.stack(list(losses.values())).sum(), {
+            f"{name}_loss": float(v.detach()) for name, v in losses.items()
+        }
 
     def after_step(self, part: str, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Trees neither come nor go."""
