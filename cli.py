@@ -202,15 +202,70 @@ def train(
 
 
 @app.command()
+def fit(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="A method that fits one scene: lpgs.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A file of Gaussian splats, or a capture: a COLMAP folder or a transforms.json."
+        ),
+    ],
+    budget_mb: Annotated[float, typer.Option(metavar="MB", help="What the scene's file may take, in megabytes.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, help="Views that are matched, one a step.")] = 5000,
+    size: Annotated[int, typer.Option(metavar="PIXELS", min=16, help="Longest side of these views.")] = 384,
+    children: Annotated[int, typer.Option(min=0, max=2, help="Splats that are predicted around each stored one.")] = 2,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(help="For a file of splats: look from the cameras of this capture, not from circles around it."),
+    ] = None,
+    up: Annotated[str, typer.Option(help="For the circles, which axis points up: x, y, z, -x, -y or -z.")] = "-y",
+    level: Annotated[
+        int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
+    ] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --output, if there is one.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scene.")] = 0,
+    output: Output = None,
+) -> None:
+    """Fit one scene: to splats that exist, or to photographs with their cameras.
+
+    Writes scene.lpgs, which holds the scene in at most --budget-mb, scene.ply for any viewer, run.json, and the run
+    with its previews to --output (outputs/fit-SLUG without it). Stop with Ctrl-C and run the same command again: it
+    goes on where it stopped. For a small file of plain splats see `pocket convert --budget-mb`.
+
+    Examples:
+
+        pocket fit lpgs scene.ply -o scene --budget-mb 1
+        pocket fit lpgs capture/ -o scene --budget-mb 2 --steps 30000 --size 800
+    """
+    output = output or Path("outputs") / f"fit-{slug}"
+    start = perf_counter()
+    options = {"max_bytes": int(budget_mb * 1e6), "steps": steps, "seed": seed, "children_per_parent": children}
+    fitting = _quietly_imported(".training.fit_scene")
+    report = fitting.fit_scene(slug, source, output, options, size, cameras, up, level, resume)
+    from dataclasses import asdict
+
+    from .pipelines.result_folder import write_record
+
+    inputs = {"source": source.name, "size": size, "up": up, "level": level, **options, "result": asdict(report)}
+    write_record(output, f"pocket fit {slug}", inputs, seed, perf_counter() - start)
+    before = "" if report.bytes_before is None else f", {report.bytes_before:,} before"
+    print(
+        f"Fitted {report.gaussians:,} Gaussians, {report.parents:,} of them stored: {report.bytes_after:,} bytes"
+        f"{before}; {report.psnr:.2f} dB on {report.held_out} views that it never saw: look at {output / 'scene.ply'}"
+    )
+
+
+@app.command()
 def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="IN", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
+            metavar="IN",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
         ),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A .ply, .compressed.ply, .spz or .sog file, or a meta.json.")
+        Path, typer.Argument(metavar="OUT", help="A .ply, .compressed.ply, .spz, .splatz or .sog file, or a meta.json.")
     ],
     level: Annotated[
         int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
@@ -221,23 +276,59 @@ def convert(
     spz_version: Annotated[
         int | None, typer.Option(min=3, max=4, help="For .spz: 3 for readers that know only gzip; 4 if left out.")
     ] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="For .splatz: 2 rounds half as coarsely, 0.5 twice; 1 if left out.")
+    ] = None,
+    budget_mb: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="For .splatz: the best file of at most so many megabytes."),
+    ] = None,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --budget-mb: where the scene is looked at from, a COLMAP folder or a transforms.json; circles "
+            "around it, far and near, if left out."
+        ),
+    ] = None,
+    up: Annotated[
+        str | None,
+        typer.Option(
+            help="With --budget-mb: which axis of the scene points up: x, y, z, -x, -y or -z; -y if left out."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Turn a file of Gaussian splats into one of another format.
 
     The endings of the names say the formats. Axes, colours and rotations stay what they are, to the precision of OUT.
 
+    .splatz is a format of this package, a fourth of an .spz file's size where it looks the same; other programs read it
+    after `pocket convert scene.splatz scene.spz`. With --budget-mb, steps and the Gaussians that stay are chosen
+    together, by what each paints in pictures; other pictures then tell what it cost.
+
     Examples:
 
         pocket convert scene.ply scene.spz
         pocket convert scene.spz scene.ply
+        pocket convert scene.ply scene.splatz --budget-mb 0.5
         pocket convert streamed/lod-meta.json small.sog --level 3 --sh-degree 0
     """
-    if spz_version is not None and target.suffix.lower() != ".spz":
-        raise ValueError(f"--spz-version is for .spz files, which {target} is not.")
+    _check_option_is_for(target, ".spz", "--spz-version", spz_version)
+    _check_option_is_for(target, ".splatz", "--quality", quality)
+    _check_option_is_for(target, ".splatz", "--budget-mb", budget_mb)
+    if budget_mb is not None:
+        if quality is not None:
+            raise ValueError("--budget-mb chooses the quality: leave out --quality.")
+        options = {"up": up or "-y", "level": level, "sh_degree": sh_degree, "overwrite": overwrite}
+        _compress(source, target, budget_mb, cameras, **options)
+        return
+    for option, value in (("--cameras", cameras), ("--up", up)):
+        if value is not None:
+            raise ValueError(f"{option} is of use only with --budget-mb.")
     from .pipelines.splat_conversion import convert_splats
 
-    options = {} if spz_version is None else {"version": spz_version}
+    given = {"version": spz_version, "quality": quality}
+    options = {name: value for name, value in given.items() if value is not None}
     done = convert_splats(source, target, level, sh_degree, overwrite, **options)
     print(
         f"Converted {done.gaussians:,} Gaussians of SH degree {done.sh_degree}: "
@@ -250,7 +341,8 @@ def render(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A .ply (3DGS or compressed), .spz, .splat or .sog file, or a folder of SOG pictures."
+            metavar="FILE",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
         ),
     ],
     turntable: Annotated[int, typer.Option(min=1, help="Pictures on a circle around the scene.")] = 36,
@@ -520,6 +612,24 @@ def measure(
         raise typer.Exit(1)
 
 
+def _check_option_is_for(target: Path, suffix: str, option: str, value: Any) -> None:
+    if value is not None and target.suffix.lower() != suffix:
+        raise ValueError(f"{option} is for {suffix} files, which {target} is not.")
+
+
+def _compress(source: Path, target: Path, budget_mb: float, capture: Path | None, **options: Any) -> None:
+    """`pocket convert --budget-mb`."""
+    compression = _quietly_imported(".pipelines.splat_compression")
+    cameras = None if capture is None else _cameras_of(capture, compression.SIDE)
+    with _Progress("compressing", 1) as progress:
+        done = compression.compress_splats(source, target, budget_mb, cameras, **options, progress=progress.advance)
+    print(
+        f"Kept {done.gaussians:,} of {done.gaussians_before:,} Gaussians of SH degree {done.sh_degree}: "
+        f"{done.bytes_before:,} bytes in {source}, {done.bytes_after:,} bytes in {target}; "
+        f"PSNR {done.psnr:.1f} dB against {source} from {done.held_out} other cameras"
+    )
+
+
 def _read_size(text: str) -> tuple[int, int]:
     """Width and height in pixels."""
     sides = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text)
@@ -529,12 +639,10 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _cameras_of(capture: Path) -> Any:
-    from .pipelines.splat_rendering import Cameras
-    from .training.datasets.posed_captures import read_captures
+def _cameras_of(capture: Path, max_side: int | None = None) -> Any:
+    from .training.fit_scene import cameras_of
 
-    posed = read_captures(capture).posed
-    return Cameras(posed.viewmats, posed.Ks, posed.width, posed.height)
+    return cameras_of(capture, max_side)
 
 
 class _Progress:

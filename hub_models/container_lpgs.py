@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from .gaussians_lpgs import LPGSGaussians
 from .rendering.entropy_coding import Decoder, encode
+from .rendering.morton_order import morton_order
 from .rendering.neighbor_coding import ValuesDecoder, encode_values
-from .rendering.octree_coding import decode_cells, encode_cells, morton_order
+from .rendering.octree_coding import decode_cells, encode_cells
 
 VERSION = 1
 LARGEST_GRID_INTEGER = 1500  # of the alphabet of the entropy coder

@@ -52,15 +52,26 @@ def convert_splats(
         OSError: the target cannot be written.
         ValueError: an argument or the source is not as it must be.
     """
+    check_target(target, overwrite)
+    gaussians = read_source(source, level, sh_degree)
+    before = num_bytes(source)
+    save_splats(gaussians, target, overwrite, **options)
+    return Conversion(len(gaussians), gaussians.sh_degree, before, num_bytes(target))
+
+
+def read_source(source: str | Path, level: int = 0, sh_degree: int | None = None) -> Gaussians:
+    """As `read_splats`, without spherical harmonics above `sh_degree`.
+
+    Raises:
+        FileNotFoundError: there is no source.
+        ValueError: an argument or the source is not as it must be.
+    """
     allowed = f"a whole number from 0 to {MAX_DEGREE}"
     require(sh_degree is None or sh_degree in range(MAX_DEGREE + 1), "sh_degree", sh_degree, allowed)
-    _check_target(Path(target), overwrite)
     gaussians = read_splats(source, level)
     if sh_degree is not None and sh_degree < gaussians.sh_degree:
         gaussians = gaussians.with_sh_degree(sh_degree)
-    before = _num_bytes(Path(source))
-    save_splats(gaussians, target, overwrite, **options)
-    return Conversion(len(gaussians), gaussians.sh_degree, before, _num_bytes(Path(target)))
+    return gaussians
 
 
 def save_splats(gaussians: Gaussians, target: str | Path, overwrite: bool = False, **options: Any) -> None:
@@ -72,7 +83,7 @@ def save_splats(gaussians: Gaussians, target: str | Path, overwrite: bool = Fals
         ValueError: the format is not written, or an option or a value is not as it must be.
     """
     target = Path(target)
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     if suffix_of(target) == SOG_META:
         with whole_folder(target.absolute().parent) as draft:
             write_splats(gaussians, draft / SOG_META, **options)
@@ -81,7 +92,14 @@ def save_splats(gaussians: Gaussians, target: str | Path, overwrite: bool = Fals
             write_splats(gaussians, draft, suffix_of(target), **options)
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: str | Path, overwrite: bool) -> None:
+    """Refuses what must not be written, before any work is done for it.
+
+    Raises:
+        FileExistsError: there is a target, and it is not to be replaced.
+        ValueError: the format is not written.
+    """
+    target = Path(target)
     check_writable(target)
     if suffix_of(target) == SOG_META:
         folder = target.absolute().parent
@@ -100,7 +118,8 @@ def _is_of_sog(path: Path) -> bool:
     return path.is_file() and (path.name == SOG_META or path.suffix == ".webp")
 
 
-def _num_bytes(path: Path) -> int:
+def num_bytes(path: str | Path) -> int:
     """Of a file, or of all files of a folder, which a JSON file stands for too."""
+    path = Path(path)
     folder = path if path.is_dir() else path.parent if path.suffix == ".json" else None
     return path.stat().st_size if folder is None else sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

@@ -1,8 +1,9 @@
 """`pocket render`: pictures of a file of Gaussian splats, from cameras on a circle or from those of a capture."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from PIL import Image, ImageColor
 from torch import Tensor
 
 from ..hub_models.rendering.cameras import intrinsics, orbit
-from ..hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
+from ..hub_models.rendering.gaussian_rasterizer import Rendering, rasterize_gaussians
 from ..hub_models.rendering.gaussians import Gaussians
 from ..hub_models.rendering.splat_files import read_splats
 from .contact_sheet import contact_sheet
@@ -20,9 +21,12 @@ UP = "-y"  # of the axes of a 3DGS PLY, whose y points down
 DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
 FIELD_OF_VIEW = 40.0  # degrees, vertical
 MARGIN = 1.15  # of a picture around the scene
+NEAR = 0.01  # smallest depth that is drawn, in scene units; a hundredth of the distance where that is less
+SMALLEST_RADIUS = 1e-4  # cameras come no closer to a mere point
+LEAST_SHARE = 1e-6  # nor than single precision tells apart so far from the origin
+LARGEST_RADIUS = 1e12
 FRAME_MILLISECONDS = 66
 SHEET_FRAMES = 8
-NEAR = 0.01  # in scene units, and at most this share of a turntable's distance
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,23 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.viewmats)
 
+    def select(self, index: Tensor) -> Self:
+        """Those of the given indices or mask."""
+        return replace(self, viewmats=self.viewmats[index], Ks=self.Ks[index])
+
+    def draw(self, gaussians: Gaussians, camera: int, background: Float[Tensor, "3"] | None = None) -> Rendering:
+        """What one of the cameras sees, over black if no other background is given."""
+        view, K = self.viewmats[camera, None], self.Ks[camera, None]
+        return rasterize_gaussians(gaussians, view, K, self.width, self.height, background, near=self.near)
+
 
 def scene_ball(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], float]:
-    """Centre and radius of a ball around what is opaque, without the farthest twentieth of it."""
+    """Centre and radius of a ball around what is opaque, without the farthest twentieth of it.
+
+    Where nothing is opaque, every Gaussian counts alike.
+    """
     weights = torch.sigmoid(gaussians.opacity_logits)
+    weights = weights if weights.any() else torch.ones_like(weights)
     order = gaussians.means.argsort(0)  # [N, 3]
     shares = weights[order].cumsum(0) / weights.sum()
     middle = (shares < 0.5).sum(0).clamp_max(len(gaussians) - 1)  # the weighted median along each axis
@@ -60,9 +77,15 @@ def scene_ball(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], float]:
 
 
 def turntable(
-    gaussians: Gaussians, frames: int, width: int, height: int, elevation: float = 15.0, up: str = UP
+    gaussians: Gaussians,
+    frames: int,
+    width: int,
+    height: int,
+    elevation: float = 15.0,
+    up: str = UP,
+    closeness: float = 1.0,
 ) -> Cameras:
-    """Cameras on a circle around the scene that see all of its `scene_ball`.
+    """Cameras on a circle around the scene from which all of it is seen, or closer.
 
     Args:
         gaussians: the scene.
@@ -70,16 +93,22 @@ def turntable(
         width, height: of each picture in pixels.
         elevation: of the circle, in degrees.
         up: which of the scene's axes points up: x, y or z, or one of them with a minus.
+        closeness: how many times closer to its centre the cameras are.
+
+    Raises:
+        ValueError: `up` is no axis, or the scene is too large for single precision.
     """
     check_choice("up", up, DIRECTIONS)
     sign = -1.0 if up.startswith("-") else 1.0
     direction = [sign * up.endswith(axis) for axis in "xyz"]
     center, radius = scene_ball(gaussians)
+    require(radius <= LARGEST_RADIUS, "the radius of the scene", radius, f"at most {LARGEST_RADIUS:g} units")
+    radius = max(radius, SMALLEST_RADIUS, LEAST_SHARE * float(center.norm()))
     K = intrinsics(FIELD_OF_VIEW, height, width)
     half_angle = torch.atan(min(width, height) / 2 / K[0, 0])
-    distance = MARGIN * radius / float(torch.sin(half_angle))
+    distance = MARGIN * radius / float(torch.sin(half_angle)) / closeness
     viewmats = orbit(center.tolist(), distance, frames, elevation, direction)
-    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, NEAR * distance))
+    return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, distance / 100))
 
 
 def render_splats(
@@ -119,11 +148,9 @@ def render_splats(
     gaussians = read_splats(source, level)
     cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
     pictures = []
-    for index, (viewmat, K) in enumerate(zip(cameras.viewmats, cameras.Ks, strict=True)):
+    for index in range(len(cameras)):
         with torch.no_grad():
-            drawn = rasterize_gaussians(
-                gaussians, viewmat[None], K[None], cameras.width, cameras.height, colour, near=cameras.near
-            )
+            drawn = cameras.draw(gaussians, index, colour)
         pixels = (drawn.rgb[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         pictures.append(Image.fromarray(pixels))
         pictures[-1].save(folder / f"frame_{index:04d}.png")

@@ -50,7 +50,8 @@ OPTIONS = {
     "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
     " runtime",
     "train": "stage preset resume set seed output",
-    "convert": "level sh-degree spz-version overwrite",
+    "fit": "budget-mb steps size children cameras up level resume seed output",
+    "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
     "eval": "only output",
     "export": "to precision model output overwrite",
@@ -59,7 +60,11 @@ OPTIONS = {
     "push": "dry-run output space static private license overwrite",
 }
 VERBS = ("list", *OPTIONS)
-OF_FILES = {"convert": "scene.ply", "render": "scene.ply"}  # verbs without a method, and what an example gives them
+OF_FILES = {
+    "convert": "scene.ply",
+    "render": "scene.ply",
+    "fit": "lpgs",
+}  # verbs that take no method, and what they take in an example
 
 
 @pytest.mark.parametrize("verb", OPTIONS)
@@ -342,7 +347,7 @@ def test_convert_says_what_it_wrote(capsys, tmp_path):
     [
         (
             ["a.ply", "b.splat"],
-            "must be a file that is written, .ply, .compressed.ply, .spz, .sog, meta.json: .splat is not",
+            "must be a file that is written, .ply, .compressed.ply, .spz, .splatz, .sog, meta.json: .splat is not",
         ),
         (["none.ply", "b.spz"], "none.ply is missing"),
         (["a.ksplat", "b.spz"], ".ksplat is not"),

@@ -28,6 +28,7 @@ last symbol every state is 2^16 again and every word is consumed, which tells mo
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -151,12 +152,17 @@ class Decoder:
         _require((len(data) - words_at) % 2 == 0, "end with whole words of 2 bytes, not with half a word")
         weights = _inflate(data[HEADER.size : states_at], self.num_contexts * alphabet)
         self.alphabet = alphabet
-        self._tables = _Tables(weights.reshape(self.num_contexts, alphabet))
+        self._weights = weights.reshape(self.num_contexts, alphabet)
         self._states = np.frombuffer(data, "<u4", lanes, states_at).astype(np.int64)
         _require(bool((self._states >= STATE_FLOOR).all()), f"have states of at least {STATE_FLOOR}, not a lower one")
         self._words = np.frombuffer(data, "<u2", offset=words_at).astype(np.int64)
         self._next_word = 0
         self.remaining = self.count
+
+    @cached_property
+    def _tables(self) -> _Tables:
+        """Up to a hundred bytes a weight while they are made: there are none before a symbol is wanted."""
+        return _Tables(self._weights)
 
     def decode(self, contexts: np.ndarray) -> np.ndarray:
         """The symbols of the next part [count].

@@ -11,38 +11,12 @@ import struct
 import numpy as np
 
 from .entropy_coding import Decoder, encode
+from .morton_order import cells_of, morton_codes
 
 MAX_DEPTH = 20
 MAX_SPAN = 1 << MAX_DEPTH
 MANY = 255
 HEADER = struct.Struct("<B3i")
-
-
-def morton_codes(cells: np.ndarray) -> np.ndarray:
-    """Bits of x, y and z in turn, x lowest [points], from coordinates of 0 to 2^20 - 1 [points, 3]."""
-    codes = np.zeros(len(cells), np.int64)
-    for bit in range(MAX_DEPTH):
-        for axis in range(3):
-            codes |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return codes
-
-
-def cells_of(codes: np.ndarray) -> np.ndarray:
-    """Coordinates [points, 3] of Morton codes [points]."""
-    cells = np.zeros((len(codes), 3), np.int64)
-    for bit in range(MAX_DEPTH):
-        for axis in range(3):
-            cells[:, axis] |= ((codes >> (3 * bit + axis)) & 1) << bit
-    return cells
-
-
-def morton_order(cells: np.ndarray) -> np.ndarray:
-    """Indices [points] that bring cells [points, 3] into the order in which they are decoded.
-
-    Raises:
-        ValueError: when the cells span more than 2^20 an axis.
-    """
-    return np.argsort(morton_codes(cells - _corner(cells)), kind="stable")
 
 
 def encode_cells(cells: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ def blending_weights(
     Ks: Float[Tensor, "cameras 3 3"],
     width: int,
     height: int,
+    near: float = 0.01,
     form: Form = "auto",
 ) -> Float[Tensor, " gaussians"]:
     """Each Gaussian's share of the pictures: the sum over cameras and pixels of its opacity there times the
@@ -22,7 +23,7 @@ def blending_weights(
 
     Args:
         gaussians: the scene.
-        viewmats, Ks, width, height, form: as in `rasterize_gaussians`.
+        viewmats, Ks, width, height, near, form: as in `rasterize_gaussians`.
 
     Raises:
         ValueError: as `rasterize_gaussians`.
@@ -32,7 +33,7 @@ def blending_weights(
     plain = Gaussians(**{**gaussians.detach().tensors(), "sh": colors})
     weights = torch.zeros_like(gaussians.opacity_logits)
     for viewmat, K in zip(viewmats, Ks, strict=True):
-        rendering = rasterize_gaussians(plain, viewmat[None], K[None], width, height, form=form)
+        rendering = rasterize_gaussians(plain, viewmat[None], K[None], width, height, near=near, form=form)
         (gradient,) = torch.autograd.grad(rendering.rgb[:, 0].sum(), colors)
         weights += gradient[:, 0, 0] / SH_C0
     return weights

@@ -1,6 +1,7 @@
 """The best file of coded splats within a number of bytes: how coarse the steps, and how many Gaussians stay."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from functools import cache
 
 from jaxtyping import Float
@@ -15,6 +16,7 @@ SIXTEENTHS = range(-32, 65)  # of octaves: steps from a quarter of the given one
 # best for their bytes when 0.14 %, 0.5 %, 1.5 % and 4 % of what is painted was left out: about the cube.
 SHARE_LEFT_OUT = 0.015
 MOST_LEFT_OUT = 0.5
+MOST_TRIALS = len(SIXTEENTHS).bit_length()  # files that are made to find the best
 
 
 def encode_within(
@@ -22,6 +24,7 @@ def encode_within(
     importance: Float[Tensor, " gaussians"],
     max_bytes: int,
     config: SplatCodecConfig | None = None,
+    progress: Callable[[float], None] = lambda more: None,
 ) -> bytes:
     """A file of `splat_codec` that is as fine as fits.
 
@@ -33,6 +36,7 @@ def encode_within(
         importance: what each paints, at least 0 (`pruning.blending_weights`).
         max_bytes: of the file; filled to a few percent in large scenes.
         config: steps that `factor` multiplies, by default `SplatCodecConfig()`.
+        progress: called with 1 for each of at most `MOST_TRIALS` files that are tried.
 
     Raises:
         ValueError: when even the coarsest file is larger, or as `encode_splats` and `prune`.
@@ -44,7 +48,9 @@ def encode_within(
     def encoded(sixteenths: int) -> bytes:
         factor = 2 ** (sixteenths / 16)
         left_out = int((painted <= min(MOST_LEFT_OUT, SHARE_LEFT_OUT * factor**3) * painted[-1:]).sum())
-        return encode_splats(prune(gaussians, importance, len(gaussians) - left_out), config.coarser(factor))
+        data = encode_splats(prune(gaussians, importance, len(gaussians) - left_out), config.coarser(factor))
+        progress(1)
+        return data
 
     found = bisect_left(SIXTEENTHS, True, key=lambda sixteenths: len(encoded(sixteenths)) <= max_bytes)
     if found == len(SIXTEENTHS):

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from .gaussians import DEGREES, Gaussians
 from .log_covariance import NUM_COEFFICIENTS, log_covariances, scales_and_rotations
+from .morton_order import morton_order
 from .neighbor_coding import ValuesDecoder, encode_values
-from .octree_coding import MAX_SPAN, decode_cells, encode_cells, morton_order
+from .octree_coding import MAX_SPAN, decode_cells, encode_cells
 from .spherical_harmonics import SH_C0
 
 VERSION = 1
@@ -137,12 +138,8 @@ def decode_splats(data: bytes) -> Gaussians:
     """
     streams, about = _read(data)
     config, unit = _config_of(about)
-    degree = _degree_of(set(streams))
-    decoders = {name: ValuesDecoder(streams[name], channels) for name, channels in _channels(degree).items()}
-    counts = {name: decoder.count for name, decoder in decoders.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"The streams of a splat file must hold as many Gaussians as each other, not {counts}.")
-    cells = decode_cells(streams["positions"], counts["opacity"])
+    decoders, count, degree = _decoders(streams)
+    cells = decode_cells(streams["positions"], count)
     numbers = {name: decoders[name].decode(cells) for name in decoders if name != "shape"}
     coarse = coarseness(numbers["opacity"], numbers["size"], config, unit)
     numbers["shape"] = decoders["shape"].decode(cells, coarse) << coarse[:, None]
@@ -160,6 +157,15 @@ def decode_splats(data: bytes) -> Gaussians:
         opacity_logits=opacities.clamp(LEAST_OPACITY, 1 - LEAST_OPACITY).logit().float(),
         sh=(torch.cat(sh, 1) @ torch.linalg.inv(TO_YCOCG).T).float(),
     )
+
+
+def claimed_size(data: bytes) -> tuple[int, int]:
+    """How many Gaussians a file claims to hold, at most 1,024 a byte, and their SH degree, before any is decoded.
+
+    Raises:
+        ValueError: when the data cannot be what `encode_splats` makes.
+    """
+    return _decoders(_read(data)[0])[1:]
 
 
 def splat_config(data: bytes) -> tuple[SplatCodecConfig, float]:
@@ -265,6 +271,16 @@ def _config_of(about: dict) -> tuple[SplatCodecConfig, float]:
         raise ValueError(f"A splat file must say its unit and steps {sorted(names)}, not {sorted(about)}.")
     _check_positive("unit", about["unit"])
     return SplatCodecConfig(**{name: about[name] for name in names}), about["unit"]
+
+
+def _decoders(streams: dict[str, bytes]) -> tuple[dict[str, ValuesDecoder], int, int]:
+    """Those of all streams but the positions, how many Gaussians each says it holds, and the SH degree."""
+    degree = _degree_of(set(streams))
+    decoders = {name: ValuesDecoder(streams[name], channels) for name, channels in _channels(degree).items()}
+    counts = {name: decoder.count for name, decoder in decoders.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"The streams of a splat file must hold as many Gaussians as each other, not {counts}.")
+    return decoders, counts["opacity"], degree
 
 
 def _degree_of(names: set[str]) -> int:

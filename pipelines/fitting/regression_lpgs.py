@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...hub_models.rendering.gaussians import Gaussians
-from ...hub_models.rendering.octree_coding import morton_order
+from ...hub_models.rendering.morton_order import morton_order
 from .forest_lpgs import Forest, ForestFit
 from .loop import Batches
 
@@ -67,7 +67,7 @@ class TreeRegression(ForestFit):
             "color": (made.sh - wanted.sh).abs().mean(),
         }
         return torch.stack(list(losses.values())).sum(), {
-            f"{name}_loss": float(v.detach()) for name, v in losses.items()
+            f"{name}_loss": float(value.detach()) for name, value in losses.items()
         }
 
     def after_step(self, part: str, step: int, optimizer: torch.optim.Optimizer) -> None:

@@ -1,7 +1,7 @@
 """Views of a scene that splats are fitted to, and how far a rendering is from one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import NamedTuple, Self
 
@@ -13,6 +13,7 @@ from ...hub_models.losses.photometric import ssim
 from ...hub_models.rendering.gaussian_rasterizer import Rendering, rasterize_gaussians
 from ...hub_models.rendering.gaussians import Gaussians
 from ..inputs import PosedImages
+from ..splat_rendering import NEAR, Cameras
 from .loop import Batches
 
 SSIM_WEIGHT = 0.2  # Kerbl et al. 2023, equation 7
@@ -33,12 +34,14 @@ class SplatViews:
         rgb: [views, 3, height, width], over black where there is alpha.
         viewmats, Ks: OpenCV cameras, as in `PosedImages`.
         alpha: how much of each pixel the scene covers [views, height, width]; None where the pictures are all there is.
+        near: smallest depth that is drawn, in scene units.
     """
 
     rgb: Float[Tensor, "views 3 height width"]
     viewmats: Float[Tensor, "views 4 4"]
     Ks: Float[Tensor, "views 3 3"]
     alpha: Float[Tensor, "views height width"] | None = None
+    near: float = NEAR
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -55,23 +58,22 @@ class SplatViews:
 
     @classmethod
     @torch.no_grad()
-    def of_splats(cls, source: Gaussians, viewmats: Tensor, Ks: Tensor, width: int, height: int) -> Self:
+    def of_splats(cls, source: Gaussians, cameras: Cameras) -> Self:
         """Views of splats that exist already."""
-        drawn = [
-            rasterize_gaussians(source, view[None], K[None], width, height)
-            for view, K in zip(viewmats, Ks, strict=True)
-        ]
-        return cls(torch.cat([one.rgb for one in drawn]), viewmats, Ks, torch.cat([one.alpha for one in drawn]))
+        drawn = [cameras.draw(source, camera) for camera in range(len(cameras))]
+        rgb, alpha = torch.cat([one.rgb for one in drawn]), torch.cat([one.alpha for one in drawn])
+        return cls(rgb, cameras.viewmats, cameras.Ks, alpha, cameras.near)
 
     def to(self, device: torch.device | str) -> Self:
         """The same views on another device."""
-        alpha = None if self.alpha is None else self.alpha.to(device)
-        return type(self)(self.rgb.to(device), self.viewmats.to(device), self.Ks.to(device), alpha)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
 
     def draw(self, gaussians: Gaussians, view: int, offsets: Tensor | None = None) -> Rendering:
         """`gaussians` from the camera of a view, over black."""
         which = slice(view, view + 1)
-        return rasterize_gaussians(gaussians, self.viewmats[which], self.Ks[which], *self.size, offsets=offsets)
+        cameras = self.viewmats[which], self.Ks[which]
+        return rasterize_gaussians(gaussians, *cameras, *self.size, near=self.near, offsets=offsets)
 
     def distance(self, drawn: Rendering, view: int, generator: torch.Generator) -> Tensor:
         """0.8 L1 + 0.2 (1 - SSIM), the loss of 3DGS; where there is alpha, both over one random colour.

@@ -134,7 +134,7 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, target):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    for module, name in ((ply.np, "concatenate"), (spz.morton, "order"), (sog.morton, "order")):
+    for module, name in ((ply.np, "concatenate"), (spz, "morton_order"), (sog, "morton_order")):
         monkeypatch.setattr(module, name, full)
     with pytest.raises(OSError, match=r"^cannot write .*: No space left on device\.$"):
         save_splats(cloud(), tmp_path / target)

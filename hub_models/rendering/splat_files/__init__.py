@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ..gaussians import Gaussians
-from . import compressed_ply, ply, sog, splat, spz, streamed_sog
+from . import compressed_ply, ply, sog, splat, splatz, spz, streamed_sog
 from .ply_header import read_header
 from .source import opened
 
-READ = (".ply", ".compressed.ply", ".spz", ".splat", ".sog", sog.META, streamed_sog.META)
+READ = (".ply", ".compressed.ply", ".spz", ".splatz", ".splat", ".sog", sog.META, streamed_sog.META)
 SOG_META = sog.META
 WRITERS = {
     ".ply": ply.write,
     ".compressed.ply": compressed_ply.write,
     ".spz": spz.write,
+    ".splatz": splatz.write,
     ".sog": sog.write,
     sog.META: sog.write,
 }
@@ -28,8 +29,8 @@ def read_splats(path: str | os.PathLike, level: int = 0) -> Gaussians:
     """Gaussians of a file of any format that is read, with the values and axes of a 3DGS PLY.
 
     Args:
-        path: a file that ends in .ply (3DGS or compressed), .spz, .splat or .sog, a meta.json or lod-meta.json beside
-            its pictures, or the folder of one of these two.
+        path: a file that ends in .ply (3DGS or compressed), .spz, .splatz, .splat or .sog, a meta.json or lod-meta.json
+            beside its pictures, or the folder of one of these two.
         level: of detail, 0 for the finest; another needs lod-meta.json.
 
     Raises:
@@ -58,6 +59,8 @@ def read_splats(path: str | os.PathLike, level: int = 0) -> Gaussians:
                 return (compressed_ply if "chunk" in elements else ply).decode(file, elements)
         case ".spz":
             return spz.read(path)
+        case ".splatz":
+            return splatz.read(path)
         case ".splat":
             return splat.read(path)
         case ".sog" | sog.META:

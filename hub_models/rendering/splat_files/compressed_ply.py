@@ -8,8 +8,8 @@ import os
 import numpy as np
 
 from ..gaussians import Gaussians
+from ..morton_order import BITS, morton_order
 from ..spherical_harmonics import SH_C0
-from . import morton
 from .arrays import blocks, from_arrays, to_arrays
 from .opacity_bytes import LOGITS, to_bytes
 from .ply import rest_names
@@ -183,7 +183,7 @@ def write(gaussians: Gaussians, path: str | os.PathLike) -> None:
 def _along_curve(means: np.ndarray) -> np.ndarray:
     least = means.min(0).astype(np.float64)
     span = np.maximum((means.max(0) - least).max(), 1e-30)
-    return morton.order(((means - least) * (((1 << morton.BITS) - 1) / span)).astype(np.int64))
+    return morton_order(((means - least) * (((1 << BITS) - 1) / span)).astype(np.int64))
 
 
 def _steps(values: np.ndarray, ends: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:

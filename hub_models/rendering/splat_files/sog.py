@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from ..gaussians import Gaussians
+from ..morton_order import morton_order
 from ..spherical_harmonics import num_coefficients
-from . import codebook, lossless_webp, morton
+from . import codebook, lossless_webp
 from .arrays import blocks, from_arrays, to_arrays
 from .opacity_bytes import LOGITS, to_bytes
 from .smallest_three import add_largest, drop_largest
@@ -270,7 +271,7 @@ def _pack(gaussians: Gaussians, iterations: int, generator: torch.Generator) -> 
         raise ValueError(f"gaussians must be at most {most:,}, not {count:,}: WebP has no larger pictures.")
 
     least, most, positions = _pack_means(arrays["means"])
-    order = morton.order(positions)
+    order = morton_order(positions)
     positions = positions[order]
     scale_book, scales = _pack_numbers(arrays["log_scales"][order], iterations)
     color_book, colors = _pack_numbers(arrays["sh"][order, 0], iterations)

@@ -15,8 +15,8 @@ import numpy as np
 import zstandard
 
 from ..gaussians import Gaussians
+from ..morton_order import morton_order
 from ..spherical_harmonics import MAX_DEGREE, num_coefficients
-from . import morton
 from .arrays import blocks, from_arrays, to_arrays
 from .axes import AxisFlips
 from .opacity_bytes import LOGITS, to_bytes
@@ -276,7 +276,7 @@ def write(
     positions = (
         np.rint(arrays["means"] * (flips.position * 2.0**fractional_bits)).clip(-limit, limit - 1).astype(np.int32)
     )
-    order = morton.order(positions)
+    order = morton_order(positions)
     parts = {
         "positions": positions[order].astype("<i4").view(np.uint8).reshape(-1, 3, 4)[..., :3],
         "alphas": to_bytes(arrays["opacity_logits"][order]),

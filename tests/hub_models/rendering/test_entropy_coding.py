@@ -1,4 +1,5 @@
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -180,3 +181,15 @@ def test_a_count_far_beyond_the_bytes_is_refused_before_it_is_believed():
     header = struct.pack("<IHHHI", 1 << 27, 1, 1, 1, 0)
     with pytest.raises(ValueError, match="lanes for 134217728 symbols"):
         Decoder(header + bytes(100))
+
+
+def test_no_table_is_unfolded_before_a_symbol_is_wanted():
+    """Deflate packs a million frequencies into some kilobytes, and a file may hold many sequences."""
+    data = encode([(np.arange(3), np.arange(3))], 256, 4096)
+    assert len(data) < 1 << 12
+    tracemalloc.start()
+    decoder = Decoder(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 << 20
+    assert decoder.decode(np.arange(3)).tolist() == [0, 1, 2]

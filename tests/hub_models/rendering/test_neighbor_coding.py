@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pocket_diffusers.hub_models.rendering.morton_order import morton_order
 from pocket_diffusers.hub_models.rendering.neighbor_coding import ValuesDecoder, _passes, encode_values
-from pocket_diffusers.hub_models.rendering.octree_coding import morton_order
 
 
 def _points(count, seed=0, span=200):

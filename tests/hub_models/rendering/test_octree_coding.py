@@ -5,13 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocket_diffusers.hub_models.rendering.octree_coding import (
-    cells_of,
-    decode_cells,
-    encode_cells,
-    morton_codes,
-    morton_order,
-)
+from pocket_diffusers.hub_models.rendering.morton_order import morton_codes, morton_order
+from pocket_diffusers.hub_models.rendering.octree_coding import decode_cells, encode_cells
 
 
 def _same_points(first, second):
@@ -31,13 +26,6 @@ def test_any_points_come_back_in_morton_order(seed, count, bits):
 def test_many_points_in_a_cell_come_back(copies):
     cells = np.repeat([[5, -3, 9], [6, -3, 9]], [copies, 1], axis=0)
     assert (decode_cells(encode_cells(cells), copies + 1) == cells).all()
-
-
-def test_codes_interleave_the_bits_of_x_y_z():
-    cells = np.random.default_rng(0).integers(0, 1 << 20, (100, 3))
-    for (x, y, z), code in zip(cells.tolist(), morton_codes(cells).tolist(), strict=True):
-        assert int(f"{x:b}", 8) + 2 * int(f"{y:b}", 8) + 4 * int(f"{z:b}", 8) == code
-    assert (cells_of(morton_codes(cells)) == cells).all()
 
 
 def test_a_surface_costs_less_than_its_morton_deltas():

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
-from pocket_diffusers.hub_models.rendering.splat_files import morton, sog
+from pocket_diffusers.hub_models.rendering.morton_order import morton_order
+from pocket_diffusers.hub_models.rendering.splat_files import sog
 
 COEFFICIENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 PALETTE = 70
@@ -280,7 +281,7 @@ def test_a_round_trip_is_exact_to_half_a_step_and_stays(tmp_path_factory, count,
     # Compared in the order of the file, which is found from the numbers that it holds.
     step = (high - low).clamp_min(1e-300) / 65535
     cells = ((logarithm(whole.means) - low) / step).round()
-    order = torch.from_numpy(morton.order(cells.numpy()))
+    order = torch.from_numpy(morton_order(cells.numpy()))
     assert ((logarithm(read.means) - logarithm(whole.means[order])).abs() <= step / 2 + 1e-6).all()
     opacity = (read.opacity_logits.sigmoid() - whole.opacity_logits[order].sigmoid()).abs()
     assert (opacity <= 0.5 / 255 + 1e-5).all()

@@ -1,0 +1,140 @@
+"""`pocket fit lpgs`: a folder with a scene of at most so many bytes, and how far its pictures are off."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...hub_models.container_lpgs import decode_scene, storage_report
+from ...hub_models.rendering.gaussians import Gaussians
+from ..files import whole_file
+from ..inputs import PosedImages, check_count
+from ..splat_compression import cameras_around, covered_psnr, importance_of, split_cameras
+from ..splat_conversion import num_bytes, read_source, save_splats
+from ..splat_rendering import UP, Cameras
+from .scene_lpgs import FittedScene, LPGSFit, fit_scene_to_pictures, fit_scene_to_splats
+from .splat_views import SplatViews
+
+SCENE, PLAIN = "scene.lpgs", "scene.ply"
+RUN = "fit"
+settings = LPGSFit
+FRAMES = 8  # on each circle of cameras that a fit to splats looks from
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit made.
+
+    Attributes:
+        gaussians: that the scene unpacks to.
+        parents: of them that are stored.
+        bytes_before: of the source; None for pictures.
+        bytes_after: of the scene's file.
+        parts: bytes by what they hold.
+        psnr: in dB, of views that the fit never saw.
+        held_out: their number.
+    """
+
+    gaussians: int
+    parents: int
+    bytes_before: int | None
+    bytes_after: int
+    parts: dict[str, int]
+    psnr: float
+    held_out: int
+
+
+def fit_splat_file(
+    source: str | Path,
+    output: str | Path,
+    how: LPGSFit,
+    side: int = 384,
+    cameras: Cameras | None = None,
+    up: str = UP,
+    level: int = 0,
+    resume: bool = True,
+) -> FitReport:
+    """Fits a scene to a file of splats. A fit that is stopped goes on where it was.
+
+    Args:
+        source: as `read_splats` takes it.
+        output: folder; `scene.lpgs` and `scene.ply` in it are what is made, `fit/` holds the run.
+        how: bytes and steps. Colours get no higher degree than the source has.
+        side: of the pictures that are matched, in pixels, at least 16.
+        cameras: from where; circles around the scene, far and near, if left out.
+        up: for the circles, which of the scene's axes points up.
+        level: of detail of a streamed scene.
+        resume: whether to go on with what an earlier run left.
+
+    Raises:
+        FileNotFoundError: there is no source.
+        ValueError: the source or an argument is not as it must be.
+        OSError: the folder cannot be written to.
+    """
+    check_count("side", side)
+    whole = read_source(source, level)
+    how = replace(how, sh_degree=min(how.sh_degree, whole.sh_degree))
+    looks, held_out = cameras_around(whole, up, side, FRAMES) if cameras is None else split_cameras(cameras)
+    views = SplatViews.of_splats(whole, _joined(looks))
+    made = fit_scene_to_splats(whole, importance_of(whole, looks), views, how, Path(output) / RUN, resume=resume)
+    shown = save_scene(made, output)
+    psnr = covered_psnr(whole, shown, held_out)
+    return _report(made, len(shown), num_bytes(source), psnr, sum(map(len, held_out)))
+
+
+def fit_pictures(
+    pictures: PosedImages,
+    held_out: PosedImages,
+    points: Float[Tensor, "points 3"],
+    output: str | Path,
+    how: LPGSFit,
+    resume: bool = True,
+) -> FitReport:
+    """Fits a scene to photographs. A fit that is stopped goes on where it was.
+
+    Args:
+        pictures: with their cameras.
+        held_out: of the same scene, to measure the result.
+        points: of structure from motion, where parents begin.
+        output, how, resume: as in `fit_splat_file`.
+
+    Raises:
+        ValueError: an argument is not as it must be.
+        OSError: the folder cannot be written to.
+    """
+    made = fit_scene_to_pictures(SplatViews.of_pictures(pictures), points, how, Path(output) / RUN, resume=resume)
+    shown = save_scene(made, output)
+    return _report(made, len(shown), None, _picture_psnr(SplatViews.of_pictures(held_out), shown), len(held_out))
+
+
+def save_scene(made: FittedScene, output: str | Path) -> Gaussians:
+    """Writes the scene's file, and as plain Gaussians for any viewer; returns what the file holds, unpacked."""
+    with torch.no_grad():
+        unpacked = decode_scene(made.data).expand()
+    with whole_file(Path(output) / SCENE) as draft:
+        draft.write_bytes(made.data)
+    save_splats(unpacked, Path(output) / PLAIN, overwrite=True)
+    return unpacked
+
+
+@torch.no_grad()
+def _picture_psnr(views: SplatViews, gaussians: Gaussians) -> float:
+    drawn = (views.draw(gaussians, view).rgb[0].clamp(0, 1) for view in range(len(views)))
+    error = sum(float((one - truth).double().square().mean()) for one, truth in zip(drawn, views.rgb, strict=True))
+    return -10 * math.log10(max(error / len(views), 1e-12))
+
+
+def _joined(circles: Sequence[Cameras]) -> Cameras:
+    """All cameras of pictures of one size."""
+    tensors: dict[str, Any] = {name: torch.cat([getattr(c, name) for c in circles]) for name in ("viewmats", "Ks")}
+    return replace(circles[0], **tensors, near=min(circle.near for circle in circles))
+
+
+def _report(made: FittedScene, gaussians: int, before: int | None, psnr: float, held_out: int) -> FitReport:
+    parts = storage_report(made.data)
+    return FitReport(gaussians, made.scene.num_parents, before, len(made.data), parts, psnr, held_out)
