@@ -1,6 +1,7 @@
 """The `pocket` command: reads the command line, hands over to the package and words its errors."""
 
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -631,10 +632,11 @@ def _compress(source: Path, target: Path, budget_mb: float, capture: Path | None
 
 def _read_size(text: str) -> tuple[int, int]:
     """Width and height in pixels."""
-    width, _, height = text.partition("x")
-    if not width.isdigit() or not (height or width).isdigit():
+    sides = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text)
+    if sides is None:
         raise ValueError(f"--size must be a number of pixels or WIDTHxHEIGHT, not {text!r}.")
-    return int(width), int(height or width)
+    width, height = sides.groups(default=sides[1])
+    return int(width), int(height)
 
 
 def _cameras_of(capture: Path, max_side: int | None = None) -> Any:

@@ -148,7 +148,6 @@ def render_splats(
     check_count("frames", frames)
     check_number("elevation", elevation, -89, 89)
     gaussians = read_splats(source, level)
-    require(len(gaussians) > 0, "source", str(source), "a file with at least one Gaussian")
     cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
     pictures = []
     for index in range(len(cameras)):

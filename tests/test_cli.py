@@ -454,3 +454,91 @@ def test_eval_says_by_its_status_what_was_missed_and_what_failed(monkeypatch, tm
     result = CliRunner().invoke(app, ["eval", "snapgen", "-o", str(tmp_path)], env=WIDE)
     assert result.exit_code == status and (tmp_path / "toy.json").is_file()
     assert ("failed" in result.stdout) == (measured is None) and ("NO" in result.stdout) == (status > 0)
+
+
+def splat_file(folder: Path, count: int = 20) -> Path:
+    import torch
+
+    from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+    from pocket_diffusers.hub_models.rendering.splat_files import write_splats
+
+    draw = torch.Generator().manual_seed(0)
+    shapes = ((count, 3), (count, 3), (count, 4), (count,), (count, 1, 3))
+    values = [torch.randn(shape, generator=draw) for shape in shapes]
+    values[1] = values[1] * 0.2 - 2
+    write_splats(Gaussians(*values), folder / "a.ply")
+    return folder / "a.ply"
+
+
+def test_render_draws_a_turntable(tmp_path, monkeypatch):
+    splat_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    said = run("render", "a.ply", "--turntable", "3", "--size", "32x24", "--background", "white", "--up", "z")
+    assert said.startswith("Rendered 20 Gaussians in ") and said.rstrip().endswith("look at outputs/render/sheet.png")
+    made = Path("outputs/render")
+    pictures = [f"frame_{frame:04d}.png" for frame in range(3)]
+    others = ["run.json", "sheet.png", "turntable.webp"]
+    assert sorted(path.name for path in made.iterdir()) == [*pictures, *others]
+    assert Image.open(made / pictures[0]).size == (32, 24)
+    assert Image.open(made / pictures[0]).getpixel((0, 0)) == (255, 255, 255)
+    record = json.loads((made / "run.json").read_text())
+    assert record["command"] == "pocket render" and record["inputs"]["up"] == "z"
+    assert record["inputs"]["source"] == "a.ply" and record["inputs"]["size"] == [32, 24]
+    run("render", "a.ply", "--turntable", "2", "--size", "32", "--overwrite")
+    assert not (made / pictures[2]).exists() and Image.open(made / pictures[0]).size == (32, 32)
+
+
+def test_render_from_the_cameras_of_a_capture(tmp_path):
+    import torch
+
+    from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
+    from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
+    from pocket_diffusers.hub_models.rendering.splat_files import read_splats
+    from pocket_diffusers.pipelines.inputs import PosedImages
+    from pocket_diffusers.training.datasets.transforms_json import write_transforms
+
+    source, viewmats, K = splat_file(tmp_path), orbit((0, 0, 0), 6.0, 2), intrinsics(50.0, 20, 28)
+    posed = PosedImages(torch.zeros(2, 3, 20, 28), viewmats, K.expand(2, 3, 3))
+    capture = write_transforms(tmp_path / "capture", posed)
+    run("render", str(source), "--cameras", str(capture), "-o", str(tmp_path / "out"))
+    drawn = rasterize_gaussians(read_splats(source), viewmats, posed.Ks, 28, 20).rgb.clamp(0, 1) * 255
+    frames = sorted((tmp_path / "out").glob("frame_*.png"))
+    assert len(frames) == 2
+    for frame, wanted in zip(frames, drawn, strict=True):
+        pixels = torch.frombuffer(bytearray(Image.open(frame).tobytes()), dtype=torch.uint8).view(20, 28, 3)
+        assert (pixels.movedim(-1, 0).float() - wanted).abs().max() < 0.6 and pixels.max() > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["none.ply"], "none.ply is missing"),
+        (["bad.ply"], "bad.ply must be a PLY file"),
+        (["empty.ply"], "empty.ply must hold Gaussians, but holds none."),
+        (["a.ply", "--size", "32x"], "--size must be a number of pixels or WIDTHxHEIGHT, not '32x'."),
+        (["a.ply", "--size", "x32"], "--size must be"),
+        (["a.ply", "--size", "\u00b2"], "--size must be"),
+        (["a.ply", "--size", "0"], "width must be"),
+        (["a.ply", "--size", "100000"], "width and height must make 1 to"),
+        (["a.ply", "--turntable", "0"], "--turntable"),
+        (["a.ply", "--elevation", "90"], "elevation must be"),
+        (["a.ply", "--elevation", "nan"], "elevation must be"),
+        (["a.ply", "--up", "w"], "up must be one of x, y, z, -x, -y, -z, not 'w'."),
+        (["a.ply", "--background", "blau"], "background must be the name of a colour, or #rrggbb, not 'blau'."),
+        (["a.ply", "--level", "1"], "level must be 0, not 1"),
+        (["a.ply", "--cameras", "nowhere"], "nowhere is no capture"),
+        (["a.ply", "--cameras", "bad.json"], "bad.json"),
+    ],
+)
+def test_bad_renderings(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    header = splat_file(tmp_path).read_bytes().partition(b"end_header\n")[0]
+    Path("empty.ply").write_bytes(header.replace(b"vertex 20", b"vertex 0") + b"end_header\n")
+    for name in ("bad.ply", "bad.json"):
+        Path(name).write_bytes(b"no splats\n")
+    assert named in complaint(capsys, "render", *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) in (
+        ["a.ply", "bad.json", "bad.ply", "empty.ply"],
+        ["a.ply", "bad.json", "bad.ply", "empty.ply", "outputs"],
+    )
+    assert not list(tmp_path.glob("outputs/*"))

@@ -127,10 +127,7 @@ class ForestFit:
         splits = torch.zeros_like(grows[:, 0]).index_fill(0, chosen[chosen < parents], True)
         splits &= size > trees.split_scale
         size = torch.where(splits, size / SPLIT_SHRINKS, size)
-        opacity = torch.sigmoid(nodes.opacity_logits[:parents])
-        alive = ~((opacity < trees.prune_opacity) | (size > trees.prune_scale))
-        if not alive.any():
-            alive[opacity.argmax()] = True
+        alive = ~trees.dead(step, nodes.opacity_logits[:parents].sigmoid(), size)
         kept = alive.nonzero()[:, 0]
         chosen = chosen[(chosen >= parents) | alive[chosen % parents]]
         sources = torch.cat([kept, chosen])  # nodes, each of which becomes or stays a parent

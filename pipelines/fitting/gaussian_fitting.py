@@ -39,7 +39,7 @@ class Densification:
         start, stop, every: steps at which it happens.
         grow_gradient: a splat whose centre's gradient in the picture, in half picture widths and averaged over the
             views that saw it, is above this is cloned, or split where it is larger than `split_scale`.
-        prune_opacity, prune_scale: less opaque and larger splats are removed.
+        prune_opacity, prune_scale: less opaque and larger splats are removed, larger ones from step `prune_large_from`.
         reset_every: steps between which all opacities are cut down to twice `prune_opacity`.
         max_splats: nothing is added beyond.
     """
@@ -51,12 +51,22 @@ class Densification:
     split_scale: float = 0.01
     prune_opacity: float = 0.005
     prune_scale: float = 0.1
+    prune_large_from: int = 3000
     reset_every: int = 3000
     max_splats: int = 1_000_000
 
     def due(self, step: int) -> bool:
         """Whether splats change after step `step`, counted from 0."""
         return self.start <= step < self.stop and (step + 1) % self.every == 0
+
+    def dead(self, step: int, opacities: Float[Tensor, " splats"], sizes: Float[Tensor, " splats"]) -> Tensor:
+        """Which splats go after step `step`, not all of them; sizes in scene radii."""
+        dead = opacities < self.prune_opacity
+        if step >= self.prune_large_from:
+            dead |= sizes > self.prune_scale
+        if dead.all():
+            dead[opacities.argmax()] = False
+        return dead
 
 
 class GaussianCloud(GrowingModule):
@@ -134,9 +144,7 @@ class PlainFit:
         grows &= grows.cumsum(0) <= room
         splits = grows & (size > rule.split_scale)
         size = torch.where(splits, size / SPLIT_SHRINKS, size)
-        dead = (torch.sigmoid(cloud.opacity_logits) < rule.prune_opacity) | (size > rule.prune_scale)
-        if dead.all():
-            dead[cloud.opacity_logits.argmax()] = False
+        dead = rule.dead(step, cloud.opacity_logits.sigmoid(), size)
         added = grows.nonzero()[:, 0]
         index = torch.cat([torch.arange(len(size), device=size.device), added])
         halved = torch.cat([splits, splits[added]])
