@@ -277,7 +277,7 @@ def convert(
         int | None, typer.Option(min=3, max=4, help="For .spz: 3 for readers that know only gzip; 4 if left out.")
     ] = None,
     quality: Annotated[
-        float | None, typer.Option(help="For .splatz: 2 rounds half as coarsely, 0.5 twice; 1 if left out.")
+        float | None, typer.Option(help="For .splatz: 4 rounds half as coarsely as 2, 1 twice; 2 if left out.")
     ] = None,
     budget_mb: Annotated[
         float | None,
