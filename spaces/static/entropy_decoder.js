@@ -39,12 +39,12 @@ export class EntropyDecoder {
     check(wordsAt <= data.length, `hold ${wordsAt} bytes of tables and states, not ${data.length}`);
     check((data.length - wordsAt) % 2 === 0, "end with whole words of 2 bytes, not with half a word");
     const weights = await inflate(data.subarray(HEADER_BYTES, statesAt), numContexts * alphabet);
-    const most = weights.reduce((largest, weight) => Math.max(largest, weight), 0);
+    const most = weights.reduce((largest, weight) => (weight > largest ? weight : largest), 0);
     check(most <= MAX_WEIGHT_BYTE, `have weights of at most ${MAX_WEIGHT_BYTE}, not ${most}`);
-    const states = Uint32Array.from({ length: lanes }, (_, lane) => view.getUint32(statesAt + 4 * lane, true));
+    const states = new Uint32Array(lanes).map((_, lane) => view.getUint32(statesAt + 4 * lane, true));
     check(states.every((state) => state >= STATE_FLOOR), `have states of at least ${STATE_FLOOR}, not a lower one`);
     const numWords = (data.length - wordsAt) / 2;
-    const words = Uint16Array.from({ length: numWords }, (_, word) => view.getUint16(wordsAt + 2 * word, true));
+    const words = new Uint16Array(numWords).map((_, word) => view.getUint16(wordsAt + 2 * word, true));
     return new EntropyDecoder({ count, numContexts, alphabet, weights, states, words });
   }
 
@@ -111,18 +111,22 @@ function lastAtMost(values, value, low, high) {
 function frequenciesOf(weights, alphabet) {
   const frequencies = new Uint16Array(weights.length);
   for (let first = 0; first < weights.length; first += alphabet) {
-    const values = Array.from(weights.subarray(first, first + alphabet), valueOf);
-    let sum = values.reduce((total, value) => total + value, 0);
-    if (sum === 0) values[0] = sum = 1;
-    const spare = TOTAL - values.filter((value) => value > 0).length;
-    let [given, likeliest] = [0, 0];
+    const values = Uint16Array.from(weights.subarray(first, first + alphabet)).map(valueOf);
+    let [sum, occurring] = [0, 0];
+    for (const value of values) {
+      sum += value;
+      occurring += value > 0;
+    }
+    if (sum === 0) values[0] = sum = occurring = 1;
+    let [spare, likeliest] = [TOTAL, 0];
     for (let symbol = 0; symbol < alphabet; symbol++) {
-      const frequency = values[symbol] ? 1 + Math.floor((values[symbol] * spare) / sum) : 0;
+      if (values[symbol] === 0) continue;
+      const frequency = 1 + Math.floor((values[symbol] * (TOTAL - occurring)) / sum);
       frequencies[first + symbol] = frequency;
-      given += frequency;
+      spare -= frequency;
       if (frequency > frequencies[first + likeliest]) likeliest = symbol;
     }
-    frequencies[first + likeliest] += TOTAL - given;
+    frequencies[first + likeliest] += spare;
   }
   return frequencies;
 }

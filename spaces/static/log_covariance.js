@@ -29,7 +29,7 @@ function diagonalise(matrix) {
   for (let sweep = 0; sweep < SWEEPS; sweep++) {
     const off = Math.abs(matrix[0][1]) + Math.abs(matrix[0][2]) + Math.abs(matrix[1][2]);
     if (off === 0) break;
-    for (const [p, q] of PAIRS) if (matrix[p][q] !== 0) rotate(matrix, axes, p, q);
+    for (const pair of PAIRS) if (matrix[pair[0]][pair[1]] !== 0) rotate(matrix, axes, pair[0], pair[1]);
   }
   return axes;
 }
@@ -37,17 +37,22 @@ function diagonalise(matrix) {
 /** Turns in the plane of axes p and q so that matrix[p][q] becomes 0. */
 function rotate(matrix, axes, p, q) {
   const ratio = (matrix[q][q] - matrix[p][p]) / (2 * matrix[p][q]);
-  const tangent = (ratio < 0 ? -1 : 1) / (Math.abs(ratio) + Math.hypot(ratio, 1));
-  const cosine = 1 / Math.hypot(tangent, 1);
+  const tangent = (ratio < 0 ? -1 : 1) / (Math.abs(ratio) + Math.sqrt(ratio * ratio + 1));
+  const cosine = 1 / Math.sqrt(tangent * tangent + 1);
   const sine = tangent * cosine;
   const other = 3 - p - q;
-  const [op, oq] = [matrix[other][p], matrix[other][q]];
+  const op = matrix[other][p];
+  const oq = matrix[other][q];
   matrix[p][p] -= tangent * matrix[p][q];
   matrix[q][q] += tangent * matrix[p][q];
   matrix[p][q] = matrix[q][p] = 0;
   matrix[other][p] = matrix[p][other] = cosine * op - sine * oq;
   matrix[other][q] = matrix[q][other] = sine * op + cosine * oq;
-  for (const row of axes) [row[p], row[q]] = [cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]];
+  for (let i = 0; i < 3; i++) {
+    const along = axes[i][p];
+    axes[i][p] = cosine * along - sine * axes[i][q];
+    axes[i][q] = sine * along + cosine * axes[i][q];
+  }
 }
 
 function determinant([a, b, c]) {

@@ -76,10 +76,17 @@ export class ValuesDecoder {
       }
     }
     this.#decoder.finish();
-    return Float64Array.from(above, (value, i) => {
+    return this.#fromLowest(above, coarseness);
+  }
+
+  #fromLowest(above, coarseness) {
+    const channels = this.#lowest.length;
+    const values = new Float64Array(above.length);
+    for (let i = 0; i < above.length; i++) {
       const size = 1 << coarseness[Math.floor(i / channels)];
-      return Math.floor((value + this.#lowest[i % channels]) / size) * size;
-    });
+      values[i] = Math.floor((above[i] + this.#lowest[i % channels]) / size) * size;
+    }
+    return values;
   }
 
   /** Contexts of the points first, first + stride ..., of each point's channels in turn. */
@@ -88,14 +95,14 @@ export class ValuesDecoder {
     const range = FRACTION * this.#decoder.alphabet;
     const [bins, classes] = [this.#bins, this.#classes];
     const contexts = new Uint16Array(Math.max(0, Math.ceil((this.count - first) / stride)) * channels);
-    const around = neighborhood();
+    const around = new Neighborhood(cells, this.count);
     for (let point = first, i = 0; point < this.count; point += stride) {
       const shift = coarseness[point];
-      look(around, cells, this.count, point, step);
+      around.look(point, step);
       for (let channel = 0; channel < channels; channel++) {
-        expect(around, above, channels, channel);
-        const binned = Math.min(Math.floor(((around.expected >> shift) * bins) / range), bins - 1);
-        const classed = classes > 1 ? classOf(around.spread >> shift) : 0;
+        const expected = around.expected(above, channels, channel);
+        const binned = Math.min(Math.floor(((expected >> shift) * bins) / range), bins - 1);
+        const classed = classes > 1 ? classOf(around.spread(above, channels, channel, expected) >> shift) : 0;
         contexts[i++] = ((channel * (COARSEST + 1) + shift) * bins + binned) * classes + classed;
       }
     }
@@ -114,41 +121,49 @@ function* passes(count) {
   }
 }
 
-/** Room for the known neighbours of a point, and for what they make expect. */
-function neighborhood() {
-  const places = STRIDES.length;
-  return { size: 0, points: new Int32Array(places), weights: new Int32Array(places), total: 1, expected: 0, spread: 0 };
-}
-
-/** Finds the neighbours of a point and weighs them by their nearness in space. */
-function look(around, cells, count, point, step) {
-  around.size = around.total = 0;
-  for (const stride of STRIDES) {
-    const neighbor = point + stride * step;
-    if (neighbor < 0 || neighbor >= count) continue;
-    const x = cells[3 * neighbor] - cells[3 * point];
-    const y = cells[3 * neighbor + 1] - cells[3 * point + 1];
-    const z = cells[3 * neighbor + 2] - cells[3 * point + 2];
-    const weight = Math.max(1, Math.floor(NEAREST / (x * x + y * y + z * z + 1)));
-    around.points[around.size] = neighbor;
-    around.weights[around.size++] = weight;
-    around.total += weight;
+/** The known neighbours of a point, and what they make expect: in eighths of a single step, 0 without neighbours. */
+class Neighborhood {
+  constructor(cells, count) {
+    this.cells = cells;
+    this.count = count;
+    this.points = new Int32Array(STRIDES.length);
+    this.weights = new Int32Array(STRIDES.length);
   }
-  around.total = Math.max(1, around.total);
-}
 
-/** Expected value and spread of a channel in eighths of a single step; 0 without neighbours. */
-function expect(around, above, channels, channel) {
-  const { size, points, weights, total } = around;
-  let sum = 0;
-  for (let i = 0; i < size; i++) sum += weights[i] * FRACTION * above[points[i] * channels + channel];
-  const expected = Math.floor(sum / total);
-  let deviation = 0;
-  for (let i = 0; i < size; i++) {
-    deviation += weights[i] * Math.abs(FRACTION * above[points[i] * channels + channel] - expected);
+  /** Finds the neighbours of a point and weighs them by their nearness in space. */
+  look(point, step) {
+    const { cells, count, points, weights } = this;
+    let size = 0;
+    let total = 0;
+    for (const stride of STRIDES) {
+      const neighbor = point + stride * step;
+      if (neighbor < 0 || neighbor >= count) continue;
+      const x = cells[3 * neighbor] - cells[3 * point];
+      const y = cells[3 * neighbor + 1] - cells[3 * point + 1];
+      const z = cells[3 * neighbor + 2] - cells[3 * point + 2];
+      points[size] = neighbor;
+      weights[size] = Math.max(1, Math.floor(NEAREST / (x * x + y * y + z * z + 1)));
+      total += weights[size++];
+    }
+    this.size = size;
+    this.total = Math.max(1, total);
   }
-  around.expected = expected;
-  around.spread = Math.floor(deviation / total);
+
+  expected(above, channels, channel) {
+    const { points, weights, size } = this;
+    let sum = 0;
+    for (let i = 0; i < size; i++) sum += weights[i] * (FRACTION * above[points[i] * channels + channel]);
+    return Math.floor(sum / this.total);
+  }
+
+  spread(above, channels, channel, expected) {
+    const { points, weights, size } = this;
+    let sum = 0;
+    for (let i = 0; i < size; i++) {
+      sum += weights[i] * Math.abs(FRACTION * above[points[i] * channels + channel] - expected);
+    }
+    return Math.floor(sum / this.total);
+  }
 }
 
 function classOf(spread) {

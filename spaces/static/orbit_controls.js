@@ -3,7 +3,7 @@
 // | | turn | move | nearer, farther | first view |
 // |---|---|---|---|---|
 // | mouse | drag | drag with the right button or with Shift | wheel | double click |
-// | fingers | one | two | two, spread and pinched | double tap |
+// | fingers | one | two | two, spread or pinched | |
 // | keys | arrows | Shift and arrows | + and - | Home or 0 |
 
 const RADIANS_A_HEIGHT = 3; // of turning, for a drag as long as the picture is high

@@ -54,9 +54,9 @@ export async function decodeSplats(data) {
   return {
     count,
     degree,
-    means: Float32Array.from(cells, (cell) => cell * step),
+    means: new Float32Array(cells.map((cell) => cell * step)),
     ...ellipsoids(size, shape, steps),
-    opacityLogits: Float32Array.from(opacity, (number) => logit(opacityOf(number, steps))),
+    opacityLogits: new Float32Array(opacity.map((number) => logit(opacityOf(number, steps)))),
     sh: harmonics(decoders, cells, count, degree, steps),
   };
 }
@@ -73,10 +73,12 @@ function logit(opacity) {
 /** How many times the step of each shape doubles, since errors of faint and small Gaussians are seen less. */
 function coarsenessOf(opacity, size, steps) {
   const [step, shift] = [steps.shape_step / Math.sqrt(3), Math.log(steps.unit)];
-  return Uint8Array.from(opacity, (number, i) => {
-    const seen = opacityOf(number, steps) * Math.exp(Math.min(size[i] * step - shift, 80));
-    return COARSE_BELOW.filter((threshold) => seen < threshold).length;
-  });
+  return new Uint8Array(
+    opacity.map((number, i) => {
+      const seen = opacityOf(number, steps) * Math.exp(Math.min(size[i] * step - shift, 80));
+      return COARSE_BELOW.filter((threshold) => seen < threshold).length;
+    }),
+  );
 }
 
 function ellipsoids(size, shape, { shape_step, thin_scale, unit }) {
@@ -107,7 +109,9 @@ function harmonics(decoders, cells, count, degree, steps) {
     const chroma = n ? steps.sh_chroma_step : steps.chroma_step / SH_C0;
     for (let i = 0, at = 0; i < count; i++) {
       for (let k = n * n; k < (n + 1) ** 2; k++, at += 3) {
-        const [y, co, cg] = [numbers[at] * luma, numbers[at + 1] * chroma, numbers[at + 2] * chroma];
+        const y = numbers[at] * luma;
+        const co = numbers[at + 1] * chroma;
+        const cg = numbers[at + 2] * chroma;
         const to = 3 * (coefficients * i + k);
         sh[to] = y + co - cg;
         sh[to + 1] = y + cg;

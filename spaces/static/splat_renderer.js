@@ -5,7 +5,7 @@
 // 0.6 MB, needs three.js too and looks for a new maintainer, PlayCanvas is a whole engine, and gsplat 1.2.9 (153 kB)
 // starts its workers from blob: addresses.
 
-const TEXTURE_WIDTH = 4096;
+const TEXTURE_WIDTH = 2048; // which every device has
 const SHAPE_TEXELS = 3; // mean and opacity, quaternion, scales
 
 const CONSTANTS = `#version 300 es
@@ -107,6 +107,7 @@ void main() {
 export class SplatRenderer {
   #gl;
   #program;
+  #textureSide; // the longest that the device has
   #gaussians = null;
   #drawn = 0;
 
@@ -120,6 +121,7 @@ export class SplatRenderer {
       throw new Error("This browser has no WebGL2, which splats need: use a current one with graphics on.");
     }
     this.#gl = gl;
+    this.#textureSide = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     this.#prepare();
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault()); // asks to have it restored
     canvas.addEventListener("webglcontextrestored", () => this.#prepare());
@@ -128,12 +130,12 @@ export class SplatRenderer {
   /**
    * Splats to draw from now on, once `setOrder` has said in which order.
    * @param {Gaussians} gaussians as `decodeSplats` gives them.
-   * @throws {Error} when there are more than the device's textures hold.
+   * @throws {Error} when there are more than the device's textures or memory hold.
    */
   setSplats(gaussians) {
     const { count, degree, sh } = gaussians;
     const coefficients = (degree + 1) ** 2;
-    const most = Math.floor(this.#largest() / Math.max(SHAPE_TEXELS, coefficients));
+    const most = Math.floor((TEXTURE_WIDTH * this.#textureSide) / Math.max(SHAPE_TEXELS, coefficients));
     if (count > most) {
       throw new Error(`This device draws at most ${most} splats of degree ${degree}, not ${count}.`);
     }
@@ -143,6 +145,9 @@ export class SplatRenderer {
     this.#fill(1, gl.RGB16F, gl.RGB, 3, sh);
     gl.uniform1i(gl.getUniformLocation(this.#program, "degree"), degree);
     this.setOrder(new Uint32Array(0));
+    if (gl.getError() === gl.OUT_OF_MEMORY) {
+      throw new Error(`The graphics memory of this device does not hold ${count} splats of degree ${degree}.`);
+    }
   }
 
   /** @param {Uint32Array} order indices of the splats to draw, each over those before it. */
@@ -196,23 +201,13 @@ export class SplatRenderer {
     if (this.#gaussians !== null) this.setSplats(this.#gaussians);
   }
 
-  /** Texels of the largest texture. */
-  #largest() {
-    return this.#width() * this.#gl.getParameter(this.#gl.MAX_TEXTURE_SIZE);
-  }
-
-  #width() {
-    return Math.min(TEXTURE_WIDTH, this.#gl.getParameter(this.#gl.MAX_TEXTURE_SIZE));
-  }
-
   #fill(unit, internal, format, channels, values) {
     const gl = this.#gl;
-    const width = this.#width();
-    const height = Math.max(1, Math.ceil(values.length / channels / width));
-    const texels = new Float32Array(channels * width * height);
+    const height = Math.max(1, Math.ceil(values.length / channels / TEXTURE_WIDTH));
+    const texels = new Float32Array(channels * TEXTURE_WIDTH * height);
     texels.set(values);
     gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.texImage2D(gl.TEXTURE_2D, 0, internal, width, height, 0, format, gl.FLOAT, texels);
+    gl.texImage2D(gl.TEXTURE_2D, 0, internal, TEXTURE_WIDTH, height, 0, format, gl.FLOAT, texels);
   }
 }
 
@@ -239,7 +234,7 @@ function programOf(gl) {
     gl.attachShader(program, shader);
   }
   gl.linkProgram(program);
-  if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS)) {
     const reasons = gl.getAttachedShaders(program).map((shader) => gl.getShaderInfoLog(shader)).join(" ");
     throw new Error(`This device cannot compile the shaders of splats: ${reasons} ${gl.getProgramInfoLog(program)}`);
   }

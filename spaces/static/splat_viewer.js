@@ -30,7 +30,7 @@ export class SplatViewer {
     this.renderer = new SplatRenderer(canvas);
     new OrbitControls(canvas, () => this.camera, () => this.refresh());
     new ResizeObserver(() => this.#draw()).observe(canvas);
-    window.addEventListener("resize", () => this.#draw()); // another screen, or another zoom of the page
+    this.#watchScreen();
     canvas.addEventListener("webglcontextrestored", () => this.refresh());
   }
 
@@ -56,15 +56,29 @@ export class SplatViewer {
     if (this.#sorter === null) return this.#draw();
     if (this.#sorting) this.#stale = true;
     else this.#ask({});
-    this.#frame ??= requestAnimationFrame(() => this.#draw());
+    this.#schedule();
   }
 
   /** Resolves when the splats are drawn in the order that the camera sees. */
   settled() {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
-      this.#frame ??= requestAnimationFrame(() => this.#draw());
+      this.#schedule();
     });
+  }
+
+  /** Draws anew whenever the page gets to another screen, or is zoomed. */
+  #watchScreen() {
+    const resolution = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+    const changed = () => {
+      this.#draw();
+      this.#watchScreen();
+    };
+    resolution.addEventListener("change", changed, { once: true });
+  }
+
+  #schedule() {
+    this.#frame ??= requestAnimationFrame(() => this.#draw());
   }
 
   #ask(message) {
@@ -77,7 +91,7 @@ export class SplatViewer {
     this.#sorting = false;
     this.renderer.setOrder(order);
     if (this.#stale) this.#ask({});
-    this.#frame ??= requestAnimationFrame(() => this.#draw());
+    this.#schedule();
   }
 
   #fail(message) {
