@@ -2,7 +2,7 @@
 //
 // Own code, since no viewer on npm fits these pages, which ask nothing of other hosts and forbid workers of blob:
 // addresses: @sparkjsdev/spark 2.2.0 is 2.7 MB and needs three.js beside it, @mkkellogg/gaussian-splats-3d 0.4.7 is
-// 0.6 MB, needs three.js too and looks for a new maintainer, PlayCanvas is a whole engine, and gsplat 1.2.9 (153 kB)
+// 0.6 MB, needs three.js too and is asked for new maintainers, PlayCanvas is a whole engine, and gsplat 1.2.9 (153 kB)
 // starts its workers from blob: addresses.
 
 const TEXTURE_WIDTH = 2048; // which every device has
