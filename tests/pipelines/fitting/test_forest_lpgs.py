@@ -18,6 +18,7 @@ from pocket_diffusers.pipelines.fitting.forest_lpgs import LEARNING_RATES, Fores
 from pocket_diffusers.pipelines.fitting.gaussian_fitting import Densification
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit, load_run
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews, StepView
+from pocket_diffusers.pipelines.splat_rendering import Cameras
 
 SMALL = {
     "grid_dim": 8,
@@ -61,7 +62,7 @@ def target() -> Gaussians:
 
 def views(count: int = 3, side: int = 24) -> SplatViews:
     Ks = intrinsics(45.0, side, side).expand(count, 3, 3)
-    return SplatViews.of_splats(target(), orbit((0, 0, 0), 3.0, count), Ks, side, side)
+    return SplatViews.of_splats(target(), Cameras(orbit((0, 0, 0), 3.0, count), Ks, side, side))
 
 
 def grown(gradients, seen=None, trees=TREES, step=4, change=lambda made: None):

@@ -26,6 +26,7 @@ from pocket_diffusers.pipelines.fitting.gaussian_fitting import (
 )
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit, load_run
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
+from pocket_diffusers.pipelines.splat_rendering import Cameras
 
 QUIET = {"progress": False}
 
@@ -53,8 +54,8 @@ def perturbed(scene: Gaussians, seed: int = 1) -> Gaussians:
 
 
 def views_of(scene: Gaussians, count: int = 6, side: int = 32) -> SplatViews:
-    return SplatViews.of_splats(scene, orbit((0, 0, 0), 3.0, count), intrinsics(45.0, side, side).expand(count, 3, 3),
-                                side, side)  # fmt: skip
+    Ks = intrinsics(45.0, side, side).expand(count, 3, 3)
+    return SplatViews.of_splats(scene, Cameras(orbit((0, 0, 0), 3.0, count), Ks, side, side))
 
 
 def quality(views: SplatViews, scene: Gaussians) -> float:

@@ -12,6 +12,7 @@ from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import Rendering,
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
 from pocket_diffusers.pipelines.inputs import PosedImages
+from pocket_diffusers.pipelines.splat_rendering import Cameras
 
 
 def splats(count: int = 12) -> Gaussians:
@@ -31,7 +32,7 @@ def cameras(count: int, width: int = 24, height: int = 16) -> tuple[torch.Tensor
 
 def test_views_of_splats_are_what_the_rasteriser_draws():
     viewmats, Ks = cameras(3)
-    views = SplatViews.of_splats(splats(), viewmats, Ks, 24, 16)
+    views = SplatViews.of_splats(splats(), Cameras(viewmats, Ks, 24, 16))
     drawn = rasterize_gaussians(splats(), viewmats, Ks, 24, 16)
     assert len(views) == 3 and views.size == (24, 16)
     assert_close(views.rgb, drawn.rgb) and assert_close(views.alpha, drawn.alpha)
