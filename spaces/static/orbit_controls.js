@@ -1,5 +1,4 @@
 // Mouse, fingers, wheel and keys that move an orbit camera.
-//
 // | | turn | move | nearer, farther | first view |
 // |---|---|---|---|---|
 // | mouse | drag | drag with the right button or with Shift | wheel | double click |

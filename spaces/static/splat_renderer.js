@@ -1,5 +1,4 @@
 // Gaussian splats drawn by WebGL2, each as one quad: hub_models/rendering/gaussian_projection.py in a vertex shader.
-//
 // Own code, since no viewer on npm fits these pages, which ask nothing of other hosts and forbid workers of blob:
 // addresses: @sparkjsdev/spark 2.2.0 is 2.7 MB and needs three.js beside it, @mkkellogg/gaussian-splats-3d 0.4.7 is
 // 0.6 MB, needs three.js too and is asked for new maintainers, PlayCanvas is a whole engine, and gsplat 1.2.9 (153 kB)
