@@ -345,10 +345,16 @@ def render(
             help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
         ),
     ],
-    turntable: Annotated[int, typer.Option(min=1, help="Pictures on a circle around the scene.")] = 36,
-    size: Annotated[str, typer.Option(metavar="PIXELS", help="Side of a picture, or WIDTHxHEIGHT.")] = "512",
-    elevation: Annotated[float, typer.Option(help="Height of the circle, in degrees.")] = 15.0,
-    up: Annotated[str, typer.Option(help="Which axis of the scene points up: x, y, z, -x, -y or -z.")] = "-y",
+    turntable: Annotated[
+        int | None, typer.Option(min=1, help="Pictures on a circle around the scene; 36 if left out.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="PIXELS", help="Side of a picture, or WIDTHxHEIGHT; 512 if left out.")
+    ] = None,
+    elevation: Annotated[float | None, typer.Option(help="Of the circle, in degrees; 15 if left out.")] = None,
+    up: Annotated[
+        str | None, typer.Option(help="Which axis of the scene points up: x, y, z, -x, -y or -z; -y if left out.")
+    ] = None,
     cameras: Annotated[
         Path | None,
         typer.Option(help="Render from the cameras of a capture instead: a COLMAP folder or a transforms.json."),
@@ -371,16 +377,22 @@ def render(
         pocket render scene.spz --turntable 72 --size 1280x720 --background white -o frames
         pocket render scene.ply --cameras capture/transforms.json
     """
-    sides = _read_size(size)
+    circle = {"--turntable": turntable, "--size": size, "--elevation": elevation, "--up": up}
+    for option, value in circle.items():
+        if cameras is not None and value is not None:
+            raise ValueError(f"{option} is for a circle of cameras: leave it out beside --cameras.")
+    frames, sides = turntable or 36, _read_size(size or "512")
     output = output or Path("outputs") / "render"
     from .pipelines.result_folder import result_folder, write_record
 
-    with result_folder(output, overwrite) as folder, _Progress("rendering", turntable) as progress:
+    with result_folder(output, overwrite) as folder, _Progress("rendering", frames) as progress:
         rendering = _quietly_imported(".pipelines.splat_rendering")
         views = None if cameras is None else _cameras_of(cameras)
-        options = {"size": sides, "elevation": elevation, "up": up, "background": background, "level": level}
-        count = rendering.render_splats(source, folder, views, turntable, **options, progress=progress.advance)
-        inputs = {"source": source.name, "turntable": turntable, "cameras": cameras and cameras.name, **options}
+        given = {"elevation": elevation, "up": up}
+        options = {name: value for name, value in given.items() if value is not None}
+        options |= {"size": sides, "background": background, "level": level}
+        count = rendering.render_splats(source, folder, views, frames, **options, progress=progress.advance)
+        inputs = {"source": source.name, "turntable": frames, "cameras": cameras and cameras.name, **options}
         write_record(folder, "pocket render", inputs, 0, progress.seconds)
     print(f"Rendered {count:,} Gaussians in {progress.seconds:.1f} s: look at {output / 'sheet.png'}")
 

@@ -512,6 +512,8 @@ def test_render_from_the_cameras_of_a_capture(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
+        (["a.ply", "--cameras", "capture", "--size", "32"], "--size is for a circle of cameras: leave it out beside"),
+        (["a.ply", "--cameras", "capture", "--up", "z"], "--up is for a circle of cameras"),
         (["none.ply"], "none.ply is missing"),
         (["bad.ply"], "bad.ply must be a PLY file"),
         (["empty.ply"], "empty.ply must hold Gaussians, but holds none."),
