@@ -29,7 +29,7 @@ def test_the_generator_decides_and_values_get_the_whole_gradient():
     assert torch.equal(values.grad, torch.ones(50))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: run on a machine with an NVIDIA GPU")
 def test_a_generator_of_the_cpu_gives_values_of_another_device_the_same_noise():
     values = torch.zeros(1000)
     here, there = (with_quantization_noise(v, 0.1, seeded(4)) for v in (values, values.cuda()))

@@ -227,7 +227,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert resource.RUSAGE_SELF == 0 and int(result.stdout) < 400, result.stdout
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: run on a machine with an NVIDIA GPU")
 @pytest.mark.parametrize("form", ["torch", "gsplat"])
 def test_cuda_gives_what_the_cpu_gives(form):
     if form == "gsplat":

@@ -135,7 +135,7 @@ def test_the_report_accounts_for_every_byte():
     assert sum(report.values()) == len(data) and report["container"] < 1000
 
 
-@pytest.mark.skipif(not BIKER.exists(), reason=f"{BIKER} is not here")
+@pytest.mark.skipif(not BIKER.exists(), reason=f"{BIKER} is not here: set POCKET_DATA")
 def test_a_scanned_person_takes_a_fourth_of_its_spz():
     source = read_splats(BIKER)
     data = encode_splats(source)
