@@ -128,6 +128,25 @@ def test_a_fault_in_the_contract_is_found_before_anything_is_exported(folder, tm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("shift", "refused"), [(5e-5, False), (1e-2, True)])
+def test_the_last_bits_of_a_call_may_differ_and_no_more(folder, onnx_bundle, tmp_path, monkeypatch, shift, refused):
+    """With several threads, pictures of one call differ by some 1e-5; `onnx_bundle` shows that all else passes."""
+    decode = stand_ins.Decoder.forward
+
+    def shifted(self, latents):
+        return decode(self, latents) + 2 * shift  # a picture is half of it
+
+    monkeypatch.setattr(stand_ins.Decoder, "forward", shifted)
+    monkeypatch.setattr(
+        back_end_module("onnx"), "export", lambda job, path: shutil.copyfile(onnx_bundle / path.name, path)
+    )
+    if refused:
+        with pytest.raises(ValueError, match="snapgen's contract describes another call"):
+            export_pipeline("snapgen", str(folder), "onnx", output=tmp_path / "bundle")
+    else:
+        assert export_pipeline("snapgen", str(folder), "onnx", output=tmp_path / "bundle").is_dir()
+
+
 def test_the_source_of_a_bundle_follows_its_weights(onnx_bundle, folder, tmp_path):
     assert source_of(onnx_bundle) == model_digest(folder) != model_digest(checkpoint("snapgen-nano"))
     assert source_of(tmp_path) is None and model_digest("owner/name") is None
