@@ -25,8 +25,8 @@ PARITY_ROWS = 32
 """Inputs of a real run that parity is compared on, at most; none of them is one that ranges were taken from."""
 HELD_OUT = slice(2, None, 3)
 CALL_TOLERANCE = 1e-4
-"""Between pictures of the pipeline and of what the contract describes: threads and batches move the last bits of a
-network, four steps with guidance amplify them (2e-5 with two threads), and another call differs by a hundredth or more."""
+"""Between pictures of the pipeline and of what the contract describes. Threads and batches move the last bits of a
+network, and four steps with guidance amplify them, to 2e-5 with two threads; another call differs far more."""
 
 FEW, MANY = 6, CALIBRATION_ROWS + PARITY_ROWS
 """Samples of a rehearsal, and of one that calibrates: every network runs once a sample or more often."""
