@@ -157,7 +157,7 @@ def test_missing_parts_are_named(reader):
 @pytest.mark.parametrize(
     ("path", "base"),
     [
-        ("/root/.cache/huggingface/hub/models--me--snap-gen/snapshots/0a1b/unet", "me/snap-gen"),
+        ("/home/me/.cache/huggingface/hub/models--me--snap-gen/snapshots/0a1b/unet", "me/snap-gen"),
         (f"{checkpoint('snapgen-nano')}/unet", "snapgen-nano"),
         ("/home/me/runs/base", None),
         ("runs/base", None),
