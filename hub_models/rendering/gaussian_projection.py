@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import spherical_harmonics
 from .gaussians import Gaussians
+from .quaternions import rotation_matrices
 
 MIN_ALPHA = 1 / 255  # what adds less to a pixel is left out, so an ellipse ends where its alpha falls below
 BLUR = 0.3  # variance in pixels added to every ellipse, so that none slips between pixel centres
@@ -42,17 +43,6 @@ class Ellipses:
     def select(self, index: Tensor) -> Self:
         """Those of a mask or of indices, in the given order."""
         return type(self)(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
-
-
-def rotation_matrices(quaternions: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rotations of quaternions w x y z of any length but 0."""
-    w, x, y, z = F.normalize(quaternions, dim=-1).unbind(-1)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
 def project_gaussians(

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .quaternions import quaternions_of, rotation_matrices
+
 NUM_COEFFICIENTS = 6
 
 
@@ -25,7 +27,7 @@ def log_covariances(
     Returns:
         In double precision; the distance of two rows is the Frobenius distance of the matrices.
     """
-    rotations = _rotations(quaternions.double())
+    rotations = rotation_matrices(quaternions.double())
     return torch.einsum("bij,gik,gk,gjk->gb", _basis().to(rotations), rotations, log_scales.double(), rotations)
 
 
@@ -36,7 +38,7 @@ def scales_and_rotations(
     matrices = torch.einsum("bij,gb->gij", _basis().to(coefficients), coefficients)
     log_scales, axes = torch.linalg.eigh(matrices)
     axes = axes * torch.det(axes).sign()[:, None, None]  # a rotation, not a reflection
-    return log_scales, _quaternions(axes)
+    return log_scales, quaternions_of(axes)
 
 
 def _basis() -> Float[Tensor, "6 3 3"]:
@@ -46,28 +48,3 @@ def _basis() -> Float[Tensor, "6 3 3"]:
     for number, (row, column) in enumerate([(0, 1), (1, 2), (0, 2)], 3):
         basis[number, row, column] = basis[number, column, row] = 1
     return basis / basis.flatten(1).norm(dim=1)[:, None, None]
-
-
-def _rotations(quaternions: Float[Tensor, "gaussians 4"]) -> Float[Tensor, "gaussians 3 3"]:
-    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
-    rows = [
-        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    ]
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
-
-
-def _quaternions(rotations: Float[Tensor, "gaussians 3 3"]) -> Float[Tensor, "gaussians 4"]:
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotations.unbind(-2))
-    # Row k is the quaternion times four times its k-th component; the row of the largest component is the exact one.
-    products = [
-        *(1 + xx + yy + zz, zy - yz, xz - zx, yx - xy),
-        *(zy - yz, 1 + xx - yy - zz, yx + xy, xz + zx),
-        *(xz - zx, yx + xy, 1 - xx + yy - zz, zy + yz),
-        *(yx - xy, xz + zx, zy + yz, 1 - xx - yy + zz),
-    ]
-    products = torch.stack(products, -1).unflatten(-1, (4, 4))
-    largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    quaternions = torch.nn.functional.normalize(products[torch.arange(len(products)), largest], dim=-1)
-    return torch.where(quaternions[:, :1] < 0, -quaternions, quaternions)

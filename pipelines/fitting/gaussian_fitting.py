@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...hub_models.layers.parameter_rows import GrowingModule, take_rows
-from ...hub_models.rendering.gaussian_projection import rotation_matrices
 from ...hub_models.rendering.gaussians import Gaussians
+from ...hub_models.rendering.quaternions import rotation_matrices
 from ...hub_models.rendering.spherical_harmonics import SH_C0, num_coefficients
 from .loop import FitSettings, fit
 from .splat_views import SplatViews, StepView

@@ -1,7 +1,6 @@
 """Every Gaussian at every pixel in float64, written from the formulas: what the forms of the rasteriser are held to."""
 
 import torch
-from scipy.spatial.transform import Rotation
 
 
 def render(gaussians, viewmat, K, width, height, antialias=False, near=0.01):
@@ -78,8 +77,3 @@ def color_along(sh, d):
         -((35 / (32 * pi)) ** 0.5) * x * (x * x - 3 * y * y),
     ]  # fmt: skip
     return torch.clamp(0.5 + sum(b * c for b, c in zip(basis, sh, strict=False)), min=0)
-
-
-def scipy_rotation(q):
-    w, x, y, z = q.tolist()
-    return torch.from_numpy(Rotation.from_quat([x, y, z, w]).as_matrix())

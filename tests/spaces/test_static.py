@@ -13,9 +13,9 @@ from pages import PATIENCE
 
 from pocket_diffusers.hub_models.rendering import neighbor_coding
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics
-from pocket_diffusers.hub_models.rendering.gaussian_projection import rotation_matrices
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+from pocket_diffusers.hub_models.rendering.quaternions import rotation_matrices
 from pocket_diffusers.hub_models.rendering.splat_codec import SplatCodecConfig, decode_splats, encode_splats
 from pocket_diffusers.pipelines.splat_rendering import FIELD_OF_VIEW, turntable
 from pocket_diffusers.spaces.build_static import SHARED

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ...hub_models.rendering.quaternions import rotation_matrices
 from .photographs import LARGEST_NUMBER, Lens, Photograph
 from .sparse_points import SparsePoints
 from .undistortion import Distortion
@@ -100,17 +101,9 @@ def _photograph(image: _Image, cameras: dict[int, Lens], folder: Path, path: Pat
     if not image.name or "\0" in image.name:
         raise ValueError(f"{path}: {image.name!r} is no name of a picture.")
     viewmat = torch.eye(4, dtype=torch.float64)
-    viewmat[:3, :3] = torch.tensor(_rotation(*(value / length for value in image.quaternion)), dtype=torch.float64)
+    viewmat[:3, :3] = rotation_matrices(torch.tensor(image.quaternion, dtype=torch.float64))
     viewmat[:3, 3] = torch.tensor(image.translation, dtype=torch.float64)
     return Photograph(image.name, folder / image.name, cameras[image.camera], viewmat)
-
-
-def _rotation(w: float, x: float, y: float, z: float) -> list[list[float]]:
-    return [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
 
 
 def _lens(path: Path, camera: int, model: str, width: int, height: int, values: tuple[float, ...]) -> Lens:

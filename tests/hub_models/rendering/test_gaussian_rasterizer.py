@@ -10,9 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from pocket_diffusers.hub_models.rendering import compiled_rasterizer
-from pocket_diffusers.hub_models.rendering.gaussian_projection import rotation_matrices
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+from pocket_diffusers.hub_models.rendering.quaternions import rotation_matrices
 
 FORMS = [
     "torch",
@@ -178,12 +178,6 @@ def test_values_that_are_not_finite_are_left_out_of_the_picture():
     kept = [index for index in range(60) if index not in (3, 4)]
     for form in ("torch", "auto"):
         assert_close(planes(broken, form), planes(broken.select(torch.tensor(kept)), form))
-
-
-def test_rotations_are_those_of_scipy():
-    quaternions = torch.randn(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.double)
-    expected = torch.stack([naive.scipy_rotation(q) for q in quaternions])
-    assert_close(rotation_matrices(quaternions), expected)
 
 
 BAD = {

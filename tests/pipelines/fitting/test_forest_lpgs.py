@@ -12,8 +12,8 @@ from pocket_diffusers.hub_models.container_lpgs import LPGSSteps, decode_scene, 
 from pocket_diffusers.hub_models.gaussians_lpgs import LPGSGaussians
 from pocket_diffusers.hub_models.losses.photometric import psnr
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
-from pocket_diffusers.hub_models.rendering.gaussian_projection import rotation_matrices
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+from pocket_diffusers.hub_models.rendering.quaternions import rotation_matrices
 from pocket_diffusers.pipelines.fitting.forest_lpgs import LEARNING_RATES, Forest, ForestFit, ForestRule
 from pocket_diffusers.pipelines.fitting.gaussian_fitting import Densification
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit, load_run

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from pocket_diffusers.hub_models.losses.photometric import psnr
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
-from pocket_diffusers.hub_models.rendering.gaussian_projection import rotation_matrices
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+from pocket_diffusers.hub_models.rendering.quaternions import rotation_matrices
 from pocket_diffusers.pipelines.fitting.gaussian_fitting import (
     Densification,
     GaussianCloud,
