@@ -143,6 +143,17 @@ def storage_report(data: bytes) -> dict[str, int]:
     return {**sizes, "container": len(data) - sum(sizes.values())}
 
 
+def stored_steps(data: bytes) -> LPGSSteps:
+    """What the numbers of a file are rounded to.
+
+    Raises:
+        ValueError: when the data cannot be what `encode_scene` makes.
+    """
+    about = _read(data)[1]
+    _config_of(about)
+    return LPGSSteps(**about["steps"])
+
+
 def _encode_grid(scene: LPGSGaussians, step: float) -> bytes:
     integers = _multiples("grid_step", scene.grid.table, step)
     largest = int(np.abs(integers).max(initial=0))

@@ -6,7 +6,8 @@ so that a scene unpacks once, into plain Gaussians that any viewer shows.
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,8 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
     """
 
     rows = ("parent_means", "parent_log_scales")
+    _keep_in_fp32_modules = list(rows)
+    _supports_gradient_checkpointing = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "nano": {"grid_dim": 16, "hash_levels": 8, "hash_log2_size": 12, "hash_max_resolution": 256, "head_width": 32},
         "C1": {"grid_dim": 32},
@@ -81,6 +84,7 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
     ) -> None:
         super().__init__()
         _check(**self._internal_dict)
+        self.gradient_checkpointing = False
         self.parent_means = nn.Parameter(torch.zeros(num_parents, 3))
         self.parent_log_scales = nn.Parameter(torch.zeros(num_parents, 3))
         if encoding == "hash":
@@ -119,46 +123,84 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
         means, log_scales = self.parent_means, self.parent_log_scales
         if trees is not None:
             means, log_scales = means[trees], log_scales[trees]
+        attributes = self(means, log_scales, parents_only, table)
+        flat = [value.to(means.dtype).transpose(0, 1).flatten(0, 1) for value in attributes]  # [(1 + K) trees, ...]
+        return Gaussians(*flat)
+
+    def forward(
+        self,
+        means: Float[Tensor, "trees 3"],
+        log_scales: Float[Tensor, "trees 3"],
+        parents_only: bool = False,
+        table: Float[Tensor, "rows features"] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The splats of trees, from what is stored of their parents.
+
+        Args:
+            means, log_scales: of the parents.
+            parents_only: leaves the children out.
+            table: of the hash grid, instead of its own.
+
+        Returns:
+            means, log scales, quaternions, opacity logits and spherical harmonics as in `Gaussians`, each
+            [trees, 1 + K, ...], the parent first.
+        """
         children = 0 if parents_only else self.config.children_per_parent
-        of_parents = self.grid(self.contract(means), table)  # [P, D]
+        of_parents = self._grid_features(means, table)  # [trees, D]
         nodes = [means]
         if children:
-            radius = self.config.child_offset_radius * log_scales.detach().amax(-1, keepdim=True).exp()  # [P, 1]
+            radius = self.config.child_offset_radius * log_scales.detach().amax(-1, keepdim=True).exp()  # [trees, 1]
             offsets = self.position_head(self.displacement_features(of_parents)).view(-1, children, 3).tanh()
             nodes += (means[:, None] + radius[:, None] * offsets).unbind(1)
-        positions = torch.stack(nodes, 1)  # [P, 1 + K, 3]
+        positions = torch.stack(nodes, 1)  # [trees, 1 + K, 3]
         features = of_parents[:, None]
         if children:
-            of_children = self.grid(self.contract(positions[:, 1:].flatten(0, 1)), table)
+            of_children = self._grid_features(positions[:, 1:].flatten(0, 1), table)
             features = torch.cat([features, of_children.view(-1, children, features.shape[-1])], 1)
-        features = self.attribute_features(features)  # [P, 1 + K, D]
-        if self.tree_attention is not None:
-            features = self.tree_attention(features)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            attributes: tuple[Tensor, ...] = self._gradient_checkpointing_func(
+                self._attributes, positions, log_scales, features
+            )
+            return attributes
         return self._attributes(positions, log_scales, features)
 
-    def _attributes(self, positions: Tensor, parent_log_scales: Tensor, features: Tensor) -> Gaussians:
+    def _grid_features(self, points: Tensor, table: Tensor | None) -> Tensor:
+        """In the precision of the networks; the lookup has that of the points."""
+        return self.grid(self.contract(points), table).to(self.attribute_features.weight.dtype)
+
+    def _attributes(self, positions: Tensor, parent_log_scales: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+        features = self.attribute_features(features)  # [trees, 1 + K, D]
+        if self.tree_attention is not None:
+            features = self.tree_attention(features)
         told = [features]
         if self.config.mlp_position:
-            told.append(self.contract(positions))
+            told.append(self.contract(positions).to(features.dtype))
         if self.config.mlp_distance:
             distance = (positions - positions[:, :1]).norm(dim=-1, keepdim=True)
-            told.append(distance / parent_log_scales.detach().amax(-1).exp()[:, None, None])
+            in_scales = distance / parent_log_scales.detach().amax(-1).exp()[:, None, None]
+            told.append(in_scales.to(features.dtype))
         told = torch.cat(told, -1)
         shape = self.shape_head(told)
         change = shape[..., :3].clamp(-MAX_CHILD_LOG_SCALE, MAX_CHILD_LOG_SCALE)
         own = (torch.arange(positions.shape[1], device=positions.device) > 0)[:, None]
-        log_scales = parent_log_scales[:, None] + own * change  # the parent's own scale is the stored one
-        upright = torch.tensor([1.0, 0, 0, 0], device=positions.device)
-        logit = math.log(START_OPACITY / (1 - START_OPACITY))
-        values = (
+        upright = torch.tensor([1.0, 0, 0, 0], device=shape.device, dtype=shape.dtype)
+        return (
             positions,
-            log_scales,
+            parent_log_scales[:, None] + own * change,  # the parent's own scale is the stored one
             shape[..., 3:] + upright,
-            self.opacity_head(told) + logit,
-            self.color_head(told),
+            self.opacity_head(told)[..., 0] + math.log(START_OPACITY / (1 - START_OPACITY)),
+            self.color_head(told).unflatten(-1, (-1, 3)),
         )
-        flat = [value.transpose(0, 1).flatten(0, 1) for value in values]  # [(1 + K) P, ...]
-        return Gaussians(*flat[:3], flat[3][:, 0], flat[4].view(len(flat[4]), -1, 3))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Parents keep their precision when the networks go to half: rounded, they would stand elsewhere."""
+        exact = {name: getattr(self, name).data for name in self.rows}
+        super()._apply(fn, recurse)
+        for name, values in exact.items():
+            parameter = getattr(self, name)
+            if parameter.dtype.itemsize < values.dtype.itemsize:
+                parameter.data = values.to(parameter.device)
+        return self
 
     def contract(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Where in the unit cube of the grid points of the scene lie."""

@@ -12,6 +12,7 @@ METHODS: dict[str, dict[str, str]] = {
         "image-classification": "pipeline_ascan_classification:AsCANImageClassificationPipeline",
         "object-detection": "pipeline_ascan_detection:AsCANDetectionPipeline",
     },
+    "lpgs": {"image-to-3d": "pipeline_lpgs:LPGSPipeline"},
 }
 """slug -> task -> "module:class" of the pipeline; a method's first task is its default."""
 

@@ -41,7 +41,7 @@ class PosedImages:
     def __post_init__(self) -> None:
         self._check_shapes()
         self._check_values()
-        self._check_cameras()
+        check_cameras(self.viewmats, self.Ks)
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -101,27 +101,40 @@ class PosedImages:
         if self.depths is not None and self.depths.min() < 0:
             raise ValueError(f"depths must not be negative (0 = unknown), but one is {self.depths.min():.4g}.")
 
-    def _check_cameras(self) -> None:
-        rotation = self.viewmats[:, :3, :3].double()
-        identity = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
-        skew = (rotation @ rotation.mT - identity).abs().amax((1, 2))
-        last = self.viewmats[:, 3] - self.viewmats.new_tensor([0, 0, 0, 1])
-        rigid = (skew < ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0) & (last.abs().amax(1) < 1e-6)
-        if not rigid.all():
-            view = int((~rigid).nonzero()[0])
-            raise ValueError(
-                f"viewmats[{view}] is no world-to-camera matrix: it must be a rotation (determinant +1) and a "
-                "translation, with last row 0 0 0 1."
-            )
-        focal = torch.stack([self.Ks[:, 0, 0], self.Ks[:, 1, 1]], 1)
-        zeros = torch.stack([self.Ks[:, 1, 0], self.Ks[:, 2, 0], self.Ks[:, 2, 1], self.Ks[:, 2, 2] - 1], 1)
-        pinhole = (focal > 0).all(1) & (zeros.abs() < 1e-6).all(1)
-        if not pinhole.all():
-            view = int((~pinhole).nonzero()[0])
-            raise ValueError(
-                f"Ks[{view}] is no matrix of intrinsics: it must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in "
-                "pixels with positive fx and fy."
-            )
+
+def check_cameras(viewmats: Float[Tensor, "views 4 4"], Ks: Float[Tensor, "views 3 3"]) -> None:
+    """Refuses matrices that are no OpenCV cameras.
+
+    Raises:
+        ValueError: naming the view.
+    """
+    for name, value, side in (("viewmats", viewmats, 4), ("Ks", Ks, 3)):
+        wanted = [len(viewmats), side, side]
+        require(
+            value.shape[1:] == (side, side) and len(value) == len(viewmats) > 0, name, list(value.shape), f"{wanted}"
+        )
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} must be finite, but holds NaN or infinity.")
+    rotation = viewmats[:, :3, :3].double()
+    identity = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
+    skew = (rotation @ rotation.mT - identity).abs().amax((1, 2))
+    last = viewmats[:, 3] - viewmats.new_tensor([0, 0, 0, 1])
+    rigid = (skew < ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0) & (last.abs().amax(1) < 1e-6)
+    if not rigid.all():
+        view = int((~rigid).nonzero()[0])
+        raise ValueError(
+            f"viewmats[{view}] is no world-to-camera matrix: it must be a rotation (determinant +1) and a "
+            "translation, with last row 0 0 0 1."
+        )
+    focal = torch.stack([Ks[:, 0, 0], Ks[:, 1, 1]], 1)
+    zeros = torch.stack([Ks[:, 1, 0], Ks[:, 2, 0], Ks[:, 2, 1], Ks[:, 2, 2] - 1], 1)
+    pinhole = (focal > 0).all(1) & (zeros.abs() < 1e-6).all(1)
+    if not pinhole.all():
+        view = int((~pinhole).nonzero()[0])
+        raise ValueError(
+            f"Ks[{view}] is no matrix of intrinsics: it must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in "
+            "pixels with positive fx and fy."
+        )
 
 
 def require(holds: bool, name: str, value: Any, allowed: str) -> None:

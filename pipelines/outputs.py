@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from diffusers.utils import BaseOutput
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
@@ -68,6 +68,20 @@ class ImageOutput(Output):
             image.save(folder / file)
         contact_sheet(self.images, captions).save(folder / SHEET)
         return files
+
+
+@dataclass
+class RenderingOutput(ImageOutput):
+    """Pictures of a scene.
+
+    Attributes:
+        images: as in `ImageOutput`, one a camera; never latents.
+        depths: distances along the camera's z axis in scene units [cameras, height, width]; 0 = nothing there.
+        alphas: how much of each pixel the scene covers, in [0, 1] [cameras, height, width].
+    """
+
+    depths: Float[Tensor, "cameras height width"]
+    alphas: Float[Tensor, "cameras height width"]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from ..hub_models.rendering.spherical_harmonics import MAX_DEGREE
 from ..hub_models.rendering.splat_files import SOG_META, check_writable, read_splats, suffix_of, write_splats
 from .files import whole_file, whole_folder
 from .inputs import require
+from .scene_files import unpacked_scene
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def convert_splats(
     """Reads a scene and saves it in the format that the target's name says.
 
     Args:
-        source: as `read_splats` takes it.
+        source: as `read_source` takes it.
         target: as `write_splats` takes it.
         level: of detail, 0 for the finest; another needs a streamed SOG.
         sh_degree: the highest degree of spherical harmonics to keep, 0 to 3; all if None.
@@ -60,7 +61,13 @@ def convert_splats(
 
 
 def read_source(source: str | Path, level: int = 0, sh_degree: int | None = None) -> Gaussians:
-    """As `read_splats`, without spherical harmonics above `sh_degree`.
+    """Plain Gaussians of anything that holds some, without spherical harmonics above `sh_degree`.
+
+    Args:
+        source: as `read_splats` takes it; or the scene of a method, as a file such as scene.lpgs or as a folder that
+            its pipeline saved.
+        level: of detail, 0 for the finest; another needs a streamed SOG.
+        sh_degree: the highest degree to keep, 0 to 3; all if None.
 
     Raises:
         FileNotFoundError: there is no source.
@@ -68,7 +75,11 @@ def read_source(source: str | Path, level: int = 0, sh_degree: int | None = None
     """
     allowed = f"a whole number from 0 to {MAX_DEGREE}"
     require(sh_degree is None or sh_degree in range(MAX_DEGREE + 1), "sh_degree", sh_degree, allowed)
-    gaussians = read_splats(source, level)
+    gaussians = unpacked_scene(Path(source))
+    if gaussians is None:
+        gaussians = read_splats(source, level)
+    elif level:
+        raise ValueError(f"level must be 0, not {level}: {source} has one level of detail.")
     if sh_degree is not None and sh_degree < gaussians.sh_degree:
         gaussians = gaussians.with_sh_degree(sh_degree)
     return gaussians

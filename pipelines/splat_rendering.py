@@ -13,9 +13,9 @@ from torch import Tensor
 from ..hub_models.rendering.cameras import intrinsics, orbit
 from ..hub_models.rendering.gaussian_rasterizer import Rendering, rasterize_gaussians
 from ..hub_models.rendering.gaussians import Gaussians
-from ..hub_models.rendering.splat_files import read_splats
 from .contact_sheet import contact_sheet
 from .inputs import check_choice, check_count, check_number, require
+from .splat_conversion import read_source
 
 UP = "-y"  # of the axes of a 3DGS PLY, whose y points down
 DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
@@ -54,6 +54,10 @@ class Cameras:
     def select(self, index: Tensor) -> Self:
         """Those of the given indices or mask."""
         return replace(self, viewmats=self.viewmats[index], Ks=self.Ks[index])
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same cameras on another device."""
+        return replace(self, viewmats=self.viewmats.to(device), Ks=self.Ks.to(device))
 
     def draw(self, gaussians: Gaussians, camera: int, background: Float[Tensor, "3"] | None = None) -> Rendering:
         """What one of the cameras sees, over black if no other background is given."""
@@ -128,7 +132,7 @@ def render_splats(
     """Renders a file into a folder: a PNG a camera, all of them as turntable.webp, and some on sheet.png.
 
     Args:
-        source: as `read_splats` takes it.
+        source: as `read_source` takes it.
         folder: an empty one.
         cameras: from where; a turntable if left out.
         frames, size, elevation, up: of the turntable: pictures, width and height in pixels, degrees, and an axis.
@@ -143,11 +147,11 @@ def render_splats(
         FileNotFoundError: the source is missing.
         ValueError: the source or an argument is not as it must be.
     """
-    colour = _color(background)
+    colour = background_color(background)
     width, height = (check_count(name, side) for name, side in zip(("width", "height"), size, strict=True))
     check_count("frames", frames)
     check_number("elevation", elevation, -89, 89)
-    gaussians = read_splats(source, level)
+    gaussians = read_source(source, level)
     cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
     pictures = []
     for index in range(len(cameras)):
@@ -164,7 +168,12 @@ def render_splats(
     return len(gaussians)
 
 
-def _color(name: str) -> Float[Tensor, "3"]:
+def background_color(name: str) -> Float[Tensor, "3"]:
+    """Red, green and blue in [0, 1] of a colour's name, or of #rrggbb.
+
+    Raises:
+        ValueError: it is neither.
+    """
     try:
         red, green, blue, *_ = ImageColor.getrgb(name)
     except ValueError:

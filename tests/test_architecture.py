@@ -53,6 +53,7 @@ PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_ascan", "AsCANPipeline"),
     ("pocket_diffusers.pipelines.pipeline_ascan_classification", "AsCANImageClassificationPipeline"),
     ("pocket_diffusers.pipelines.pipeline_ascan_detection", "AsCANDetectionPipeline"),
+    ("pocket_diffusers.pipelines.pipeline_lpgs", "LPGSPipeline"),
 }
 
 SHARED_RECIPE = "recipe_encoders"  # of the CLIPs that serve all methods

@@ -23,6 +23,7 @@ from .splat_views import SplatViews
 SCENE, PLAIN = "scene.lpgs", "scene.ply"
 RUN = "fit"
 settings = LPGSFit
+SIDE = 384  # of a view, in pixels
 FRAMES = 8  # on each circle of cameras that a fit to splats looks from
 
 
@@ -53,7 +54,7 @@ def fit_splat_file(
     source: str | Path,
     output: str | Path,
     how: LPGSFit,
-    side: int = 384,
+    side: int = SIDE,
     cameras: Cameras | None = None,
     up: str = UP,
     level: int = 0,
@@ -76,15 +77,41 @@ def fit_splat_file(
         ValueError: the source or an argument is not as it must be.
         OSError: the folder cannot be written to.
     """
-    check_count("side", side)
     whole = read_source(source, level)
-    how = replace(how, sh_degree=min(how.sh_degree, whole.sh_degree))
-    looks, held_out = cameras_around(whole, up, side, FRAMES) if cameras is None else split_cameras(cameras)
-    views = SplatViews.of_splats(whole, _joined(looks))
-    made = fit_scene_to_splats(whole, importance_of(whole, looks), views, how, Path(output) / RUN, resume=resume)
+    made, held_out = fit_splats(whole, how, side, cameras, up, Path(output) / RUN, resume=resume)
     shown = save_scene(made, output)
     psnr = covered_psnr(whole, shown, held_out)
     return _report(made, len(shown), num_bytes(source), psnr, sum(map(len, held_out)))
+
+
+def fit_splats(
+    whole: Gaussians,
+    how: LPGSFit,
+    side: int = SIDE,
+    cameras: Cameras | None = None,
+    up: str = UP,
+    output: str | Path | None = None,
+    **running: Any,
+) -> tuple[FittedScene, list[Cameras]]:
+    """Fits a scene to splats.
+
+    Args:
+        whole: the splats.
+        how, side, cameras, up: as in `fit_splat_file`.
+        output: folder of checkpoints, metrics and previews; None keeps none.
+        running: `resume` and `progress` of `fit`.
+
+    Returns:
+        the scene, and cameras that the fit did not use.
+
+    Raises:
+        ValueError: an argument is not as it must be.
+    """
+    check_count("side", side)
+    how = replace(how, sh_degree=min(how.sh_degree, whole.sh_degree))
+    looks, held_out = cameras_around(whole, up, side, FRAMES) if cameras is None else split_cameras(cameras)
+    views = SplatViews.of_splats(whole, _joined(looks))
+    return fit_scene_to_splats(whole, importance_of(whole, looks), views, how, output, **running), held_out
 
 
 def fit_pictures(

@@ -21,9 +21,10 @@ from .splat_views import SplatViews
 
 # What a byte of the file buys, measured on scenes of 10,000 to 150,000 splats.
 BYTES_A_PARENT = 4.0
-BYTES_A_GRID_NUMBER = 0.75
+BYTES_A_GRID_NUMBER = 0.55
 PARENTS_SHARE = 0.4  # of the bytes that the networks leave
 HEADER_BYTES = 1500
+POSITION_SHARE = 1 / 3  # of a typical splat's size, to which positions are rounded
 COARSER = 1.15  # the grid's step, again and again, until the file is small enough
 COARSEST = 16.0
 
@@ -84,10 +85,9 @@ class LPGSFit:
         """As many as their share of the bytes holds."""
         return int(PARENTS_SHARE * self._rest / BYTES_A_PARENT)
 
-    @property
-    def hash_log2_size(self) -> int:
-        """The largest tables of which all levels fit into the rest of the bytes."""
-        numbers = (1 - PARENTS_SHARE) * self._rest / BYTES_A_GRID_NUMBER
+    def hash_log2_size(self, parents: int) -> int:
+        """The largest tables of which all levels fit into the bytes that so many parents leave."""
+        numbers = (self._rest - BYTES_A_PARENT * parents) / BYTES_A_GRID_NUMBER
         sizes = [size for size in range(1, 23) if self._grid_numbers(size) <= numbers]
         return max(sizes, default=1)
 
@@ -175,7 +175,7 @@ def fit_scene_to_pictures(
     draw = torch.Generator().manual_seed(how.seed)
     kept = points[torch.randperm(len(points), generator=draw)[: how.parents]]
     gaps = gap_between(kept).clamp_min(1e-7)
-    forest, radius = _plant(kept, gaps.log()[:, None].expand(-1, 3), points, how)
+    forest, radius = _plant(kept, gaps.log()[:, None].expand(-1, 3), points, how, how.parents)
     trees = Densification(
         start=how.steps // 60,
         stop=how.steps // 2,
@@ -186,14 +186,14 @@ def fit_scene_to_pictures(
     return _match(forest, views, how, trees, float(gaps.median()), radius, _folders(output)["fit"], **running)
 
 
-def _plant(means: Tensor, log_scales: Tensor, all_points: Tensor, how: LPGSFit) -> tuple[Forest, float]:
-    """A new scene with these parents, and its radius."""
+def _plant(means: Tensor, log_scales: Tensor, all_points: Tensor, how: LPGSFit, most: int = 0) -> tuple[Forest, float]:
+    """A new scene with these parents, which may become so many, and its radius."""
     center = all_points.median(0).values
     radius = float((all_points - center).abs().amax(1).quantile(0.99)) if len(all_points) > 1 else 1.0
     torch.manual_seed(how.seed)
     scene = LPGSGaussians(
         num_parents=len(means),
-        hash_log2_size=how.hash_log2_size,
+        hash_log2_size=how.hash_log2_size(max(len(means), most)),
         center=tuple(center.tolist()),
         radius=max(radius, 1e-6),
         **how.model,
@@ -210,7 +210,7 @@ def _match(
 ) -> FittedScene:  # fmt: skip
     """Fits to views, and writes the file; its positions are as exact as a third of a typical splat."""
     rule = ForestRule(
-        file=LPGSSteps(position_step=unit / 3),
+        file=LPGSSteps(position_step=POSITION_SHARE * unit),
         warmup=how.steps // 4 if trees else 0,
         trees=trees,
         noise_from=how.steps // 2,

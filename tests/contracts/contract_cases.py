@@ -9,6 +9,9 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+from pocket_diffusers.hub_models.rendering.cameras import intrinsics
+from pocket_diffusers.pipelines.splat_rendering import Cameras
+
 Rows = Sequence[tuple[dict[str, Any], str]]
 """Arguments that must be refused, each with a pattern of the one sentence that says so."""
 
@@ -75,6 +78,28 @@ class RecognizerCase(PipelineCase):
 
     def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
         return self.numbers(pipeline, list(values or self.values[:1]), **arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneCase(PipelineCase):
+    """A pipeline that shows one scene; a value is the camera [4, 4] of one picture.
+
+    Attributes:
+        pixels: side of a picture.
+    """
+
+    pixels: int = 24
+    argument: str = "cameras"
+
+    def call(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Any:
+        return pipeline(**{"cameras": self.cameras(values or self.values[:1]), **arguments})
+
+    def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
+        return self.call(pipeline, values, output_type="pt", **arguments).images
+
+    def cameras(self, values: Sequence[Tensor]) -> Cameras:
+        Ks = intrinsics(40.0, self.pixels, self.pixels).expand(len(values), 3, 3)
+        return Cameras(torch.stack(list(values)), Ks, self.pixels, self.pixels)
 
 
 @dataclass(frozen=True, kw_only=True)

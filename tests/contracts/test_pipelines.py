@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -17,7 +18,7 @@ from threading import Barrier, Thread
 import numpy as np
 import pytest
 import torch
-from contract_cases import ImageSamplerCase, PipelineCase, RecognizerCase, seeded
+from contract_cases import ImageSamplerCase, PipelineCase, RecognizerCase, SceneCase, seeded
 from diffusers import DiffusionPipeline
 from diffusers.pipelines import pipeline_utils
 from diffusers.utils import dynamic_modules_utils, hub_utils
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from pocket_diffusers.pipelines import METHODS, pipeline_class
 from pocket_diffusers.pipelines.generation import ImageRequest, generate
-from pocket_diffusers.pipelines.outputs import ImageOutput, Output
+from pocket_diffusers.pipelines.outputs import ImageOutput, Output, RenderingOutput
 from pocket_diffusers.pipelines.repository import save_repository
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,7 @@ CASES: dict[tuple[str, str], PipelineCase] = {
 NAMES = dict(argvalues=CASES, ids=lambda name: "-".join(name))
 SAMPLERS = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, ImageSamplerCase)]}
 RECOGNIZERS = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, RecognizerCase)]}
+SCENES = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, SceneCase)]}
 
 
 @cache
@@ -75,7 +77,10 @@ def refuses(pipeline: DiffusionPipeline, case: PipelineCase, arguments: dict, me
     for model in models_of(pipeline).values():
         monkeypatch.setattr(type(model), "forward", lambda *a, **k: pytest.fail("a model ran"))
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        pipeline(**{case.argument: case.values[0], **arguments})
+        if isinstance(case, SceneCase):
+            case.call(pipeline, **arguments)
+        else:
+            pipeline(**{case.argument: case.values[0], **arguments})
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -550,3 +555,61 @@ def test_a_model_in_training_is_refused(name, monkeypatch):
     pipeline = made(name)
     pipeline.model.train()
     refuses(pipeline, CASES[name], {}, r"training mode.*call model.eval\(\) first", monkeypatch)
+
+
+# Pipelines that show a scene
+
+
+@pytest.mark.parametrize("name", **SCENES)
+def test_renderings_have_their_shapes_and_ranges(name):
+    case, pipeline = CASES[name], shared(name)
+    side = case.pixels
+    tensor, array, pictures = (case.call(pipeline, case.values, output_type=kind) for kind in ("pt", "np", "pil"))
+    assert isinstance(tensor, RenderingOutput)
+    assert (tensor.images.shape, tensor.images.dtype) == ((3, 3, side, side), torch.float32)
+    assert 0 <= tensor.images.min() < tensor.images.max() <= 1
+    assert np.array_equal(array.images, tensor.images.permute(0, 2, 3, 1).numpy())
+    assert all(image.size == (side, side) and image.mode == "RGB" for image in pictures.images)
+    assert tensor.depths.shape == tensor.alphas.shape == (3, side, side)
+    assert 0 <= tensor.alphas.min() < tensor.alphas.max() <= 1 and tensor.depths.min() >= 0
+    assert (tensor.depths[tensor.alphas > 0.5] > 0).all()
+
+
+@pytest.mark.parametrize("name", **SCENES)
+def test_without_cameras_a_circle_around_the_scene_is_shown(name):
+    images = shared(name)(num_frames=3, height=16, width=24, output_type="pt").images
+    assert images.shape == (3, 3, 16, 24) and (images[0] - images[1]).abs().max() > 1e-3
+    assert images.flatten(1).std(1).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", **SCENES)
+def test_what_nothing_covers_is_the_background(name):
+    case, pipeline = CASES[name], shared(name)
+    black, red = (case.call(pipeline, output_type="pt", background=name) for name in ("black", "red"))
+    through = 1 - black.alphas[:, None] * torch.ones(3, 1, 1)
+    torch.testing.assert_close(red.images, black.images + through * torch.tensor([1.0, 0, 0])[:, None, None])
+
+
+@pytest.mark.parametrize("name", **SCENES)
+def test_a_scene_draws_no_text(name):
+    with pytest.raises(ValueError, match=f"{type(shared(name)).__name__} draws no texts, it shows one scene: use"):
+        generate(shared(name), ImageRequest(("a red cube",)))
+
+
+@pytest.mark.parametrize("name", **SCENES)
+def test_bad_cameras_are_refused_before_anything_runs(name, monkeypatch):
+    case, pipeline = CASES[name], shared(name)
+    good = case.cameras(case.values)
+    for arguments, message in (
+        ({"cameras": case.values[0]}, "cameras must be `Cameras`, not Tensor"),
+        ({"cameras": replace(good, viewmats=2 * good.viewmats)}, r"viewmats\[0\] is no world-to-camera matrix"),
+        ({"cameras": replace(good, viewmats=good.viewmats * torch.nan)}, "viewmats must be finite"),
+        ({"cameras": replace(good, Ks=-good.Ks)}, r"Ks\[0\] is no matrix of intrinsics"),
+        ({"cameras": replace(good, Ks=good.Ks[:2])}, r"Ks must be \[3, 3, 3\], not \[2, 3, 3\]"),
+        ({"cameras": good.select(torch.arange(0))}, "viewmats must be"),
+        ({"cameras": replace(good, width=0)}, "width must be a whole number of at least 1, not 0"),
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, not 0"),
+        ({"background": "redd"}, "background must be the name of a colour, or #rrggbb, not 'redd'"),
+        ({"output_type": "latent"}, "output_type must be one of pil, np, pt, not 'latent'"),
+    ):
+        refuses(pipeline, case, arguments, message, monkeypatch)

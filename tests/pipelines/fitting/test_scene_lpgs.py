@@ -84,9 +84,11 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_file(source, views, importan
 
 def test_bytes_become_sizes():
     small, large = (LPGSFit(max_bytes=size) for size in (100_000, 2_000_000))
-    assert small.parents < large.parents and small.hash_log2_size < large.hash_log2_size
+    assert small.parents < large.parents
+    assert small.hash_log2_size(small.parents) < large.hash_log2_size(large.parents)
+    assert large.hash_log2_size(1) > large.hash_log2_size(large.parents), "what parents leave is the grid's"
     for how in (small, large):
-        numbers = how._grid_numbers(how.hash_log2_size)
+        numbers = how._grid_numbers(how.hash_log2_size(how.parents))
         reckoned = (
             how.network_bytes + scene_lpgs.BYTES_A_PARENT * how.parents + scene_lpgs.BYTES_A_GRID_NUMBER * numbers
         )

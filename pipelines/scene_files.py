@@ -1,0 +1,45 @@
+"""Scenes of methods as plain splats: a file of one, such as scene.lpgs, or a folder that a pipeline saved."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+
+from ..hub_models.rendering.gaussians import Gaussians
+from ..hub_models.rendering.splat_files import suffix_of
+from . import METHODS
+from .loading import load_pipeline
+from .repository import INDEX
+
+
+@torch.no_grad()
+def unpacked_scene(source: Path) -> Gaussians | None:
+    """What a method's scene unpacks to.
+
+    Args:
+        source: a file that ends in a method's slug, or a folder that a pipeline saved; None is returned for all else.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds no splats.
+    """
+    if (source / INDEX).is_file():
+        return _saved_scene(source)
+    slug = suffix_of(source)[1:]
+    if slug not in METHODS:
+        return None
+    container = import_module(f"...hub_models.container_{slug}", __name__)
+    splats: Gaussians = container.decode_scene(source.read_bytes()).expand()
+    return splats
+
+
+def _saved_scene(folder: Path) -> Gaussians:
+    name = DiffusionPipeline.load_config(folder).get("_class_name")
+    name = name[-1] if isinstance(name, list) else name
+    owner = next((s for s, tasks in METHODS.items() if any(t.endswith(f":{name}") for t in tasks.values())), None)
+    pipeline = None if owner is None else load_pipeline(owner, str(folder), on_cpu=True)
+    if not hasattr(pipeline, "gaussians"):
+        raise ValueError(f"{folder} must hold splats, but its pipeline {name} has none.")
+    splats: Gaussians = pipeline.gaussians()
+    return splats
