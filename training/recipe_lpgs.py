@@ -73,9 +73,11 @@ class ScenePreset(Preset):
 
 # fmt: off
 SCENE = {
-    "nano":  ScenePreset(model="",   image_size=128,  steps=2_000,  max_bytes=64_000, learning_rate=5e-3, scene=2, up="y"),
+    "nano":  ScenePreset(model="",   image_size=128,  steps=2_000,  max_bytes=64_000, learning_rate=5e-3, scene=2,
+                         up="y"),
     # The published schedule: 30,000 steps, of which a quarter with parents alone.
-    "paper": ScenePreset(model="C3", image_size=1600, steps=30_000, max_bytes=40_000_000, source=""),
+    "paper": ScenePreset(model="C3", image_size=1600, steps=30_000, max_bytes=40_000_000, source="",
+                         split="train"),
 }
 # fmt: on
 
