@@ -64,6 +64,12 @@ class Cameras:
         view, K = self.viewmats[camera, None], self.Ks[camera, None]
         return rasterize_gaussians(gaussians, view, K, self.width, self.height, background, near=self.near)
 
+    @torch.no_grad()
+    def picture(self, gaussians: Gaussians, camera: int, background: Float[Tensor, "3"] | None = None) -> Image.Image:
+        """What `draw` shows, as an RGB picture."""
+        colors = self.draw(gaussians, camera, background).rgb[0]
+        return Image.fromarray((colors.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
 
 def scene_ball(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], float]:
     """Centre and radius of a ball around what is opaque, without the farthest twentieth of it.
@@ -155,10 +161,7 @@ def render_splats(
     cameras = cameras or turntable(gaussians, frames, width, height, elevation, up)
     pictures = []
     for index in range(len(cameras)):
-        with torch.no_grad():
-            drawn = cameras.draw(gaussians, index, colour)
-        pixels = (drawn.rgb[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        pictures.append(Image.fromarray(pixels))
+        pictures.append(cameras.picture(gaussians, index, colour))
         pictures[-1].save(folder / f"frame_{index:04d}.png")
         progress(1)
     first, *rest = pictures
