@@ -31,7 +31,7 @@ from .inputs import PosedImages, check_count, check_number, require
 from .outputs import RenderingOutput
 from .repository import RepositoryMixin
 from .scene import SceneMixin
-from .scene_cameras import UP, Cameras, Circle, circle_of, turntable
+from .scene_cameras import UP, Cameras, Circle, circle_of
 from .splat_conversion import check_target, read_source, save_splats
 from .splat_rendering import background_color
 
@@ -100,17 +100,16 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         color, device = background_color(background), self._execution_device
         gaussians = self.gaussians()
         if cameras is None:
-            cameras = self.circle_cameras(gaussians, num_frames, width, height)
+            cameras = self.circle(gaussians, width / height).cameras(num_frames, width, height)
         placed, color = cameras.to(device), color.to(device)
         output = self.rendered(placed, lambda camera: placed.draw(gaussians, camera, color), output_type)
         self.maybe_free_model_hooks()
         return output if return_dict else output.to_tuple()
 
-    def circle_cameras(self, gaussians: Gaussians, frames: int, width: int, height: int) -> Cameras:
-        """Cameras on the pipeline's circle around its scene."""
-        if self.config.circle is None:
-            return turntable(gaussians.to("cpu"), frames, width, height)
-        return circle_of(self.config.circle).cameras(frames, width, height)
+    def circle(self, gaussians: Gaussians, aspect: float = 1.0) -> Circle:
+        """From where the scene is shown: the stored circle, or one around all of it for pictures of an aspect."""
+        stored = self.config.circle
+        return Circle.around(gaussians.to("cpu"), aspect=aspect) if stored is None else circle_of(stored)
 
     @torch.no_grad()
     def gaussians(self) -> Gaussians:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from ..hub_models.rendering.cameras import intrinsics, orbit
@@ -60,6 +61,12 @@ class Cameras:
         view, K = self.viewmats[camera, None], self.Ks[camera, None]
         return rasterize_gaussians(gaussians, view, K, self.width, self.height, background, near=self.near)
 
+    @torch.no_grad()
+    def picture(self, gaussians: Gaussians, camera: int, background: Float[Tensor, "3"] | None = None) -> Image.Image:
+        """What `draw` shows, as an RGB picture."""
+        colors = self.draw(gaussians, camera, background).rgb[0]
+        return Image.fromarray((colors.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
 
 @dataclass(frozen=True)
 class Circle:
@@ -87,6 +94,28 @@ class Circle:
         check_number("distance", self.distance, SMALLEST_DISTANCE)
         check_number("elevation", self.elevation, -89, 89)
         check_choice("up", self.up, DIRECTIONS)
+
+    @classmethod
+    def around(
+        cls, gaussians: Gaussians, elevation: float = 15.0, up: str = UP, closeness: float = 1.0, aspect: float = 1.0
+    ) -> Self:
+        """From where all of the `scene_ball` of splats is seen, or from closer.
+
+        Args:
+            gaussians: the scene.
+            elevation, up: of the circle.
+            closeness: how many times closer to its centre the cameras are.
+            aspect: of the pictures, width by height.
+
+        Raises:
+            ValueError: `up` is no axis, or the scene is too large for single precision.
+        """
+        center, radius = scene_ball(gaussians)
+        require(radius <= LARGEST_RADIUS, "the radius of the scene", radius, f"at most {LARGEST_RADIUS:g} units")
+        radius = max(radius, SMALLEST_RADIUS, LEAST_SHARE * float(center.norm()))
+        half_height = math.tan(math.radians(FIELD_OF_VIEW) / 2)
+        half_angle = math.atan(half_height * min(1.0, aspect))
+        return cls(tuple(center.tolist()), MARGIN * radius / math.sin(half_angle) / closeness, elevation, up)
 
     @classmethod
     def of_cameras(cls, viewmats: Float[Tensor, "cameras 4 4"], up: str = UP) -> Self:
@@ -165,10 +194,5 @@ def turntable(
     Raises:
         ValueError: `up` is no axis, or the scene is too large for single precision.
     """
-    check_choice("up", up, DIRECTIONS)
-    center, radius = scene_ball(gaussians)
-    require(radius <= LARGEST_RADIUS, "the radius of the scene", radius, f"at most {LARGEST_RADIUS:g} units")
-    radius = max(radius, SMALLEST_RADIUS, LEAST_SHARE * float(center.norm()))
-    half_angle = torch.atan(min(width, height) / 2 / intrinsics(FIELD_OF_VIEW, height, width)[0, 0])
-    distance = MARGIN * radius / float(torch.sin(half_angle)) / closeness
-    return Circle(tuple(center.tolist()), distance, elevation, up).cameras(frames, width, height, 1 / closeness)
+    circle = Circle.around(gaussians, elevation, up, closeness, width / height)
+    return circle.cameras(frames, width, height, 1 / closeness)

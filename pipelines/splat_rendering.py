@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageColor
+from PIL import ImageColor
 from torch import Tensor
 
 from .contact_sheet import contact_sheet
@@ -64,10 +64,7 @@ def render_splats(
         cameras = replace(scene.circle, **changes).cameras(frames, width, height)
     pictures = []
     for index in range(len(cameras)):
-        with torch.no_grad():
-            drawn = cameras.draw(gaussians, index, colour)
-        pixels = (drawn.rgb[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        pictures.append(Image.fromarray(pixels))
+        pictures.append(cameras.picture(gaussians, index, colour))
         pictures[-1].save(folder / f"frame_{index:04d}.png")
         progress(1)
     first, *rest = pictures

@@ -36,7 +36,8 @@ LONGEST_PROMPT = 500
 LARGEST_SEED = 2**31 - 1
 LARGEST_SIDE = 1024
 """Pixels of the longer side, to which larger uploads are reduced."""
-LARGEST_UPLOAD = "20mb"
+LARGEST_UPLOAD = "100mb"
+"""Of a visitor's file: 400,000 splats whose colours depend on the view, as plain PLY."""
 
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 THEME = gr.themes.Base(
@@ -91,10 +92,12 @@ CSS = """
 .pocket-desk > .pocket-ask { grid-area: ask; }
 .pocket-desk > .pocket-show { grid-area: show; }
 .pocket-desk > .pocket-settings { grid-area: settings; }
+.pocket-hint p { font-size: .85rem; color: var(--body-text-color-subdued); }
 .pocket-timing { min-height: 1.6em; padding: 0 2px; }
 .pocket-pictures { min-height: 240px; }
 .pocket-pictures .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 8px !important; }
 .pocket-board { min-height: 300px; }
+.pocket-examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 .pocket-examples .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 34px !important; }
 .pocket-files:not(:has(a)), .pocket-files .label-clear-button { display: none !important; }
 @media (max-width: 720px) {
@@ -318,8 +321,17 @@ def friendly_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
-        sentence = " ".join(str(error).split())
-        raise gr.Error(sentence[:1].upper() + sentence[1:], print_exception=False) from error
+        sentence = _without_folders(" ".join(str(error).split()))
+        if "." not in sentence.partition(" ")[0]:  # a file keeps its name
+            sentence = sentence[:1].upper() + sentence[1:]
+        raise gr.Error(sentence, print_exception=False) from error
+
+
+def _without_folders(sentence: str) -> str:
+    """Names files as visitors named them, not by where they lie here."""
+    for root in {os.environ.get("GRADIO_TEMP_DIR"), str(_private_folder())} - {None}:
+        sentence = re.sub(rf"{re.escape(root)}[/\\\\](?:[^\s/\\\\]+[/\\\\])*", "", sentence)
+    return sentence
 
 
 class Stopwatch:
@@ -344,7 +356,7 @@ def keep_pictures(pictures: Sequence[tuple[Image.Image, str]], facts: Sequence[d
     Returns:
         Paths. The newest `KEPT_RESULTS` results stay; older ones are removed.
     """
-    folder = _fresh_folder()
+    folder = fresh_folder()
     paths = []
     for (picture, words), known in zip(pictures, facts, strict=True):
         text = PngInfo()
@@ -474,7 +486,8 @@ def _keep_uploads_private() -> None:
     gr.routes.DEFAULT_TEMP_DIR = os.environ["GRADIO_TEMP_DIR"]  # gradio read it when it was imported
 
 
-def _fresh_folder() -> Path:
+def fresh_folder() -> Path:
+    """An empty folder for the files of one result. The newest `KEPT_RESULTS` stay; older ones are removed."""
     root = _private_folder() / "results"
     root.mkdir(exist_ok=True)
     for old in sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime)[: -KEPT_RESULTS + 1]:

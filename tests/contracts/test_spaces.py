@@ -8,15 +8,19 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from pages import site_of
 from PIL import Image, ImageDraw
 
+from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
+from pocket_diffusers.hub_models.rendering.splat_files import write_splats
 from pocket_diffusers.pipelines import METHODS
 
 gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
 SPACES = Path(__file__).resolve().parents[2] / "spaces"
-SCENE, DIGIT = "scene.png", "digit.png"
+SCENE, DIGIT, SPLATS = "scene.png", "digit.png", "splats.ply"
+GIVEN = (SCENE, DIGIT, SPLATS)
 
 ASKS: dict[str, dict[str, dict]] = {
     "snapgen": {"/generate": {"prompt": "a red cube", "steps": 2, "num_images": 1}},
@@ -25,6 +29,7 @@ ASKS: dict[str, dict[str, dict]] = {
         "/read_digit": {"image": DIGIT},
         "/generate": {"color": "red", "shape": "cube", "steps": 2, "num_images": 1},
     },
+    "lpgs": {"/compress": {"scene": SPLATS}, "/show": {"pictures": 1}},
 }
 """slug -> endpoint -> what a caller says at least, the names of files among it; other settings keep their defaults."""
 ENDPOINTS = [(slug, endpoint) for slug, endpoints in ASKS.items() for endpoint in endpoints]
@@ -63,6 +68,9 @@ def files(tmp_path_factory) -> Path:
     ImageDraw.Draw(digit).line((32, 10, 32, 54), "black", 5)
     scene.save(folder / SCENE)
     digit.save(folder / DIGIT)
+    ball = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    rotations, opacities = torch.tensor([[1.0, 0, 0, 0]]).expand(200, 4), torch.full((200,), 2.0)
+    write_splats(Gaussians(ball, torch.full((200, 3), -2.0), rotations, opacities, ball[:, None]), folder / SPLATS)
     return folder
 
 
@@ -70,7 +78,7 @@ def ask(client, files: Path, slug: str, endpoint: str, **changes):
     from gradio_client import handle_file
 
     given = {**ASKS[slug][endpoint], **changes}
-    given = {key: handle_file(files / value) if value in (SCENE, DIGIT) else value for key, value in given.items()}
+    given = {key: handle_file(files / value) if value in GIVEN else value for key, value in given.items()}
     return client.predict(api_name=endpoint, **given)
 
 

@@ -144,6 +144,24 @@ def test_uploads_that_cannot_be_read(tmp_path, monkeypatch):
         read_upload(str(path))
 
 
+def test_complaints_name_files_as_visitors_do(tmp_path, monkeypatch):
+    from gradio import Error
+
+    from pocket_diffusers.spaces import look
+
+    monkeypatch.setattr(look, "_private_folder", lambda: tmp_path / "private")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    complaints = {
+        f"cannot write {tmp_path}/private/results/tmp1/my scene.ply: no space.": "Cannot write my scene.ply: no space.",
+        f"{tmp_path}/uploads/0a1b/scene.ply is truncated.": "scene.ply is truncated.",
+        f"{tmp_path}/other is missing.": f"{tmp_path}/other is missing.",
+    }
+    for raised, said in complaints.items():
+        with pytest.raises(Error) as error, look.friendly_errors():
+            raise ValueError(raised)
+        assert error.value.message == said
+
+
 def test_demo_serves_until_it_is_stopped():
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pocket_diffusers.cli", "demo", "snapgen"]

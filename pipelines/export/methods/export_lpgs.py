@@ -17,6 +17,7 @@ from ..contract import ComponentContract, PipelineContract, TensorSpec
 from ..stand_ins import Runner, StandIn
 from . import Export
 
+SETTINGS = ("position_step", "scale_step", "grid_step", "circle")
 TREES_A_CALL = 4096
 """When a bundle unpacks its scene: enough to keep a processor busy, in a few megabytes."""
 GOLDEN = (math.sqrt(5) - 1) / 2
