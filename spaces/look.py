@@ -100,6 +100,7 @@ CSS = """
 .pocket-examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 .pocket-examples .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 34px !important; }
 .pocket-files:not(:has(a)), .pocket-files .label-clear-button { display: none !important; }
+.pocket-files .stem { white-space: normal !important; overflow-wrap: anywhere; }
 @media (max-width: 720px) {
   .gradio-container > main { padding: 12px !important; }
   .pocket-header h1 { font-size: 1.4rem; }
