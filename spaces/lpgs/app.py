@@ -135,11 +135,6 @@ def compress_desk(pipeline: LPGSPipeline) -> None:
             up = gr.Dropdown(
                 list(DIRECTIONS), value=UP, label="Up", info="Which of its axes points up, where a file does not say."
             )
-                list(DIRECTIONS),
-                value=UP,
-                label="Up",
-                info="Which of the scene's axes points up, where its file does not say.",
-            )
         gr.Markdown(HOW_TO_FIT)
     work = {"outputs": [pair, table, view, files], "concurrency_id": "model", "show_progress_on": pair}
     button.click(compress, [scene, megabytes, degree, up], **work, api_name="compress", scroll_to_output=True)
