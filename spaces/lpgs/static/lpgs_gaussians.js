@@ -172,7 +172,7 @@ export class LPGSGaussians {
       const tree = Math.floor(node / this.nodes);
       for (let axis = 0; axis < 3; axis++) {
         const change = Math.min(Math.max(shape[7 * node + axis], -MAX_CHILD_LOG_SCALE), MAX_CHILD_LOG_SCALE);
-        logScales[3 * node + axis] = parentLogScales[3 * tree + axis] + (node % this.nodes ? change : 0);
+        logScales[3 * node + axis] = parentLogScales[3 * tree + axis] + (node % this.nodes > 0) * change;
       }
       for (let i = 0; i < 4; i++) quaternions[4 * node + i] = shape[7 * node + 3 + i] + (i === 0);
     }
