@@ -1,6 +1,7 @@
-"""A Space without a server: the exported model, onnxruntime-web and the page, put into one folder."""
+"""A Space without a server: the page, and the exported model with onnxruntime-web or the scene that it shows."""
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,8 @@ SPACES = Path(__file__).parent
 SHARED = SPACES / "static"
 RUNTIME = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
 """What a page needs of onnxruntime-web: the plain CPU build with SIMD, the smallest there is."""
+READ = (".html", ".css", ".js")
+NAME_IN_QUOTES = re.compile(r"""["'`](?:\./)?([\w-][\w./-]*\.\w+)["'`]""")
 LICENSE = """\
 onnxruntime-web {version}
 
@@ -56,22 +59,22 @@ def build_static(
 ) -> Path:
     """Writes a folder that any web server of plain files can serve, and that is a static Space.
 
-    It holds the pages of `spaces/<slug>/static/` and `spaces/static/`, onnxruntime-web under `ort/` (fetched with npm
-    in the exact version of `package-lock.json`) and the ONNX bundle under `model/`. The pages ask nothing of another
-    host. For the Hub, OWNER/NAME in its README must be replaced, as `pocket push --static` does. It appears whole or
-    not at all.
+    It holds the page of `spaces/<slug>/static/`, those scripts and styles of `spaces/static/` that it reaches, and what
+    it reads: onnxruntime-web under `ort/` (fetched with npm in the exact version of `package-lock.json`) and the ONNX
+    bundle under `model/`, or the scene `scene.<slug>`. The page asks nothing of another host. For the Hub, OWNER/NAME
+    in its README must be replaced, as `pocket push --static` does. It appears whole or not at all.
 
     Args:
         slug: a key of `METHODS` that has a folder `spaces/<slug>/static/`.
         output: the folder.
-        model: weights as `export_pipeline` takes them; None takes those that the page names (see `weights_of_page`).
+        model: weights as `load_pipeline` takes them; None takes those that the page names (see `weights_of_page`).
         bundle: an ONNX bundle in fp32 that was exported before, in place of a new export.
         overwrite: replace an earlier result there.
         progress: called with a few words before each step.
 
     Raises:
-        ValueError: for an unknown method, one without a static page, `model` and `bundle` together, or a bundle with
-            a link in it.
+        ValueError: for an unknown method, one without a static page, `model` and `bundle` together, a bundle with a
+            link in it, or one for a page that runs none.
         FileNotFoundError: when `bundle` is none.
         OSError: when npm is missing or cannot fetch the package, or the folder cannot be written.
     """
@@ -80,23 +83,21 @@ def build_static(
         raise unknown_name("static page", slug, known)
     if model is not None and bundle is not None:
         raise ValueError(f"model is {model!r} and bundle {str(bundle)!r}: pass one of them, not both.")
+    if bundle is not None and not runs_networks(slug):
+        raise ValueError(f"bundle must be None, not {str(bundle)!r}: the page of {slug} runs no exported networks.")
     if bundle is not None:
         _check_bundle(Path(bundle))
         refuse_links(Path(bundle))
     output, start = Path(output), perf_counter()
-    with result_folder(output, overwrite) as folder, tempfile.TemporaryDirectory(prefix="pocket-static-") as scratch:
-        progress("fetching onnxruntime-web")
-        copy_runtime(folder / "ort", Path(scratch) / "npm")
-        if bundle is None:
-            from pocket_diffusers.pipelines.export.export_bundle import export_pipeline
-
-            bundle = export_pipeline(
-                slug, model or weights_of_page(slug), "onnx", "fp32", Path(scratch) / "bundle", progress=progress
-            )
+    with result_folder(output, overwrite) as folder:
+        weights = model or weights_of_page(slug)
+        if runs_networks(slug):
+            _add_networks(slug, weights, bundle, folder, progress)
+        else:
+            _add_scene(slug, weights, folder, progress)
         progress("writing the page")
-        _copy_bundle(Path(bundle), folder / "model")
         copy_pages(slug, folder)
-        inputs = {"method": slug, "model": model, "bundle": None if model else str(Path(bundle).name)}
+        inputs = {"method": slug, "model": weights} if bundle is None else {"method": slug, "bundle": Path(bundle).name}
         write_record(folder, f"static Space of {slug}", inputs, None, perf_counter() - start)
     return output
 
@@ -108,12 +109,17 @@ def weights_of_page(slug: str) -> str:
     return front["models"][0].replace("OWNER/NAME", f"{slug}-nano")
 
 
+def runs_networks(slug: str) -> bool:
+    """Whether a page runs exported networks; another shows a scene, which its own scripts unpack."""
+    return any(name.startswith("ort/") for name in _reached_names(slug))
+
+
 def copy_pages(slug: str, folder: Path) -> None:
-    """The scripts and styles that all static pages share, then the method's own."""
-    for source in (SHARED, SPACES / slug / "static"):
-        for file in sorted(source.iterdir()):
-            if file.is_file() and not file.name.startswith("package"):
-                copy_plain(file, folder / file.name)
+    """The scripts and styles that pages share, as far as this one reaches them, then the method's own."""
+    shared = [SHARED / name for name in sorted(_reached_names(slug))]
+    for file in [*shared, *sorted((SPACES / slug / "static").iterdir())]:
+        if file.is_file():
+            copy_plain(file, folder / file.name)
 
 
 def copy_runtime(folder: Path, scratch: Path) -> None:
@@ -139,6 +145,37 @@ def copy_runtime(folder: Path, scratch: Path) -> None:
         shutil.copyfile(package / name, folder / Path(name).name)
     version = _version(package)
     (folder / "LICENSE").write_text(LICENSE.format(version=version), encoding="utf-8")
+
+
+def _reached_names(slug: str) -> set[str]:
+    """All names of files in quotes in a page, and in those of the shared files that it reaches."""
+    waiting = [path for path in (SPACES / slug / "static").iterdir() if path.suffix in READ]
+    reached: set[str] = set()
+    while waiting:
+        names = set(NAME_IN_QUOTES.findall(waiting.pop().read_text(encoding="utf-8"))) - reached
+        reached |= names
+        waiting += [SHARED / name for name in names if (SHARED / name).is_file()]
+    return reached
+
+
+def _add_networks(
+    slug: str, model: str, bundle: str | Path | None, folder: Path, progress: Callable[[str], Any]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="pocket-static-") as scratch:
+        progress("fetching onnxruntime-web")
+        copy_runtime(folder / "ort", Path(scratch) / "npm")
+        if bundle is None:
+            from pocket_diffusers.pipelines.export.export_bundle import export_pipeline
+
+            bundle = export_pipeline(slug, model, "onnx", "fp32", Path(scratch) / "bundle", progress=progress)
+        _copy_bundle(Path(bundle), folder / "model")
+
+
+def _add_scene(slug: str, model: str, folder: Path, progress: Callable[[str], Any]) -> None:
+    from pocket_diffusers.pipelines.loading import load_pipeline
+
+    progress("writing the scene")
+    load_pipeline(slug, model, on_cpu=True).to_container(folder / f"scene.{slug}")
 
 
 def _check_bundle(bundle: Path) -> None:

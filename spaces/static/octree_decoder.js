@@ -30,6 +30,8 @@ export async function decodeCells(data, count) {
   let nodes = new Int32Array(3 * Math.min(count, 1));
   for (let level = 0; level < (count ? depth : 0); level++) {
     nodes = childrenOf(nodes, decoder.decode(new Uint16Array(nodes.length / 3).fill(level)));
+    const occupied = nodes.length / 3; // no more than there are points, or they grow without bound
+    if (occupied > count) throw new Error(`Coded cells must have at most ${count} occupied cells, not ${occupied}.`);
   }
   const points = decodePoints(decoder, nodes.length / 3, depth);
   decoder.finish();

@@ -6,6 +6,7 @@ const SHARE = 0.95; // of what is opaque lies in the ball
  * A ball around what is opaque, without the farthest twentieth of it: `scene_ball` of pipelines/splat_rendering.py.
  * @param {Gaussians} gaussians as `decodeSplats` gives them, one at least.
  * @returns {{center: number[], radius: number}}
+ * @throws {Error} when they are not finite.
  */
 export function sceneBall({ count, means, logScales, opacityLogits }) {
   const weights = Float64Array.from(opacityLogits, (logit) => 1 / (1 + Math.exp(-logit)));
@@ -18,7 +19,9 @@ export function sceneBall({ count, means, logScales, opacityLogits }) {
   );
   const largest = Float64Array.from(weights, (_, i) => Math.max(...logScales.subarray(3 * i, 3 * i + 3))).sort();
   const size = Math.exp(largest[(count - 1) >> 1]);
-  return { center, radius: distances[atShare(distances, weights, SHARE)] + size };
+  const radius = distances[atShare(distances, weights, SHARE)] + size;
+  if (!Number.isFinite(radius)) throw new Error("The scene must have finite positions and sizes, but they overflow.");
+  return { center, radius };
 }
 
 /** Which of the values, in ascending order, is the first that a share of all weights does not exceed. */

@@ -17,15 +17,18 @@ NEEDED = {"onnx": ("optimum", "onnx", "onnxscript", "onnxruntime"), "executorch"
 def bundle_of(model: str, back_end: str, factory: pytest.TempPathFactory) -> Path:
     """The bundle in fp32 of weights that come with the package, such as "snapgen-nano"; tests leave it as it is."""
     slug = model.partition("-")[0]
-    return made_once(
-        f"{model}-{back_end}", back_end, factory, lambda place: export_pipeline(slug, model, back_end, output=place)
-    )
+    need_back_end(back_end)
+    return made_once(f"{model}-{back_end}", factory, lambda place: export_pipeline(slug, model, back_end, output=place))
 
 
-def made_once(name: str, back_end: str, factory: pytest.TempPathFactory, make: Callable[[Path], object]) -> Path:
-    """What `make` writes into a folder of the whole run; pytest gives each of its processes a folder in that one."""
+def need_back_end(back_end: str) -> None:
+    """Leaves a test out where a back end is not installed."""
     for package in NEEDED[back_end]:
         pytest.importorskip(package, reason="needs the extra 'export'")
+
+
+def made_once(name: str, factory: pytest.TempPathFactory, make: Callable[[Path], object]) -> Path:
+    """What `make` writes into a folder of the whole run; pytest gives each of its processes a folder in that one."""
     run = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         run = run.parent

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from bundles import bundle_of, made_once
+from bundles import bundle_of, made_once, need_back_end
 
-from pocket_diffusers.spaces.build_static import build_static, copy_runtime, weights_of_page
+from pocket_diffusers.spaces.build_static import build_static, copy_runtime, runs_networks, weights_of_page
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 HOW_TO_HAVE_ONE = "install Chromium, or let `make browser` try"
@@ -40,7 +40,10 @@ def _chromium():
 
 @pytest.fixture
 def open_page(browser) -> Iterator[Callable]:
-    """Opens an address and returns the page; at the end no page may have asked anything of another host."""
+    """Opens an address and returns the page; at the end no page may have asked anything of another host.
+
+    `open_page.asked` lists all addresses that pages and their workers asked for.
+    """
     contexts, asked, broken = [], [], []
 
     def open_page(address: str, width: int = 1280, height: int = 860, dark: bool = False):
@@ -55,6 +58,7 @@ def open_page(browser) -> Iterator[Callable]:
         page.goto(address)
         return page
 
+    open_page.asked = asked
     yield open_page
     for context in contexts:
         context.close()
@@ -82,6 +86,9 @@ def serve_folder() -> Iterator[Callable[[Path], str]]:
 
 def site_of(slug: str, factory: pytest.TempPathFactory) -> Path:
     """The static page of a method, built once a run; tests leave it as it is."""
+    if not runs_networks(slug):
+        return made_once(f"{slug}-page", factory, lambda place: build_static(slug, place))
+    need_back_end("onnx")
 
     def make(place: Path) -> None:
         scratch = factory.mktemp("runtime")
@@ -91,7 +98,7 @@ def site_of(slug: str, factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
         build_static(slug, place, bundle=bundle_of(weights_of_page(slug), "onnx", factory))
 
-    return made_once(f"{slug}-page", "onnx", factory, make)
+    return made_once(f"{slug}-page", factory, make)
 
 
 class _Silent(SimpleHTTPRequestHandler):

@@ -6,6 +6,7 @@ A method adds a line to `ASKS`; what only its own page can do is tested in `test
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from PIL import Image, ImageDraw
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import write_splats
 from pocket_diffusers.pipelines import METHODS
+from pocket_diffusers.pipelines.loading import load_pipeline
+from pocket_diffusers.spaces.build_static import runs_networks, weights_of_page
 
 gradio = pytest.importorskip("gradio", reason="Spaces need the extra 'demo'")
 
@@ -195,10 +198,23 @@ def test_a_static_page_is_a_static_space_that_names_no_other_host(slug, tmp_path
         assert "//" not in "".join(line.partition("// ")[0] for line in file.read_text().splitlines()), file.name
     html = (site / "index.html").read_text()
     assert "default-src 'none'" in html and "http" not in html.replace("http-equiv", "")
-    assert "MIT License" in (site / "ort" / "LICENSE").read_text()
     assert json.loads((site / "run.json").read_text())["inputs"]["method"] == slug
+
+
+@pytest.mark.parametrize("slug", [slug for slug in STATIC if runs_networks(slug)])
+def test_a_static_page_that_runs_networks_brings_them_and_the_runtime(slug, tmp_path_factory):
+    site = site_of(slug, tmp_path_factory)
+    assert "MIT License" in (site / "ort" / "LICENSE").read_text()
     promised = json.loads((site / "model" / "contract.json").read_text())["components"]
     assert {path.stem for path in (site / "model").glob("*.onnx")} == {component["name"] for component in promised}
+
+
+@pytest.mark.parametrize("slug", [slug for slug in STATIC if not runs_networks(slug)])
+def test_a_static_page_that_shows_a_scene_brings_that_of_its_weights_alone(slug, tmp_path_factory):
+    site = site_of(slug, tmp_path_factory)
+    assert [path.name for path in site.iterdir() if path.is_dir()] == []
+    expected = load_pipeline(slug, weights_of_page(slug), on_cpu=True)
+    assert (site / f"scene.{slug}").read_bytes() == expected.container()
 
 
 def ask_static(page) -> None:
@@ -219,9 +235,12 @@ def ask_static(page) -> None:
 def test_a_gesture_on_the_static_page_makes_a_result_in_the_browser(
     slug, tmp_path_factory, serve_folder, open_page, tmp_path, width, dark
 ):
-    page = open_page(serve_folder(site_of(slug, tmp_path_factory)), width=width, dark=dark)
+    site = site_of(slug, tmp_path_factory)
+    page = open_page(serve_folder(site), width=width, dark=dark)
     page.get_by_text("Ready").wait_for()
     ask_static(page)
     page.get_by_text(re.compile(r"^1 \w+ in [\d.]+ s, in this browser")).wait_for()
     page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
     assert page.screenshot(path=tmp_path / "static.png", full_page=True)
+    asked = {Path(urlsplit(url).path).name for url in open_page.asked}
+    assert {path.name for path in [*site.glob("*.js"), *site.glob("*.css")]} <= asked, "it ships what it never loads"

@@ -319,7 +319,9 @@ def test_method_without_a_space(space, tmp_path):
         assemble_space("atom", REPO, tmp_path / "out", tmp_path / WHEEL)
 
 
-@pytest.mark.parametrize(("slug", "model"), [("snapgen", "me/thing"), ("ascan", "me/thing-digits")])
+@pytest.mark.parametrize(
+    ("slug", "model"), [("snapgen", "me/thing"), ("ascan", "me/thing-digits"), ("lpgs", "me/thing")]
+)
 def test_a_static_space_names_the_model_that_its_page_runs(monkeypatch, tmp_path, slug, model):
     def build_static(slug: str, folder: Path) -> Path:
         folder.mkdir()

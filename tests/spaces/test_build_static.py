@@ -1,6 +1,7 @@
 """The page that draws wholly in the browser: its parts against torch and tokenizers, and the whole against Python."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from pocket_diffusers import checkpoint
 from pocket_diffusers.pipelines.loading import load_pipeline
-from pocket_diffusers.spaces.build_static import SHARED, build_static
+from pocket_diffusers.spaces.build_static import SHARED, build_static, copy_pages
 
 BLANK = "<!doctype html><title>blank</title>"
 
@@ -149,6 +150,7 @@ def test_a_model_that_is_not_there_is_said(site, tmp_path, serve_folder, open_pa
     [
         ({"slug": "snapgn"}, ValueError, "static page 'snapgn' is unknown: use one of .*nearest: 'snapgen'"),
         ({"slug": "snapgen", "model": "a", "bundle": "b"}, ValueError, "pass one of them, not both"),
+        ({"slug": "lpgs", "bundle": "b"}, ValueError, "bundle must be None, not 'b': the page of lpgs runs no"),
     ],
 )
 def test_bad_arguments(tmp_path, arguments, error, sentence):
@@ -165,6 +167,20 @@ def test_without_npm_and_with_a_folder_that_is_no_bundle(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="npm is missing"):
         build_static("snapgen", tmp_path / "site")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_page_ships_the_shared_scripts_that_it_reaches_and_no_other(tmp_path):
+    """What a page of pictures needs not, one of splats does, and the other way round."""
+    shared = {"background.js", "style.css"}
+    networks, splats = {"networks.js"}, {"splat_viewer.js", "depth_order_worker.js", "octree_decoder.js", "linear.js"}
+    pictures = {"tokenizer.js", "random.js", "flow_match_euler.js", "pixels.js"}
+    for slug, needed in {"snapgen": networks | pictures, "ascan": networks, "lpgs": splats}.items():
+        copy_pages(slug, tmp_path / slug)
+        files = {path.name for path in (tmp_path / slug).iterdir()}
+        assert shared | needed <= files and not files & ((networks | splats | pictures) - needed), slug
+        for script in (tmp_path / slug).glob("*.js"):
+            imported = re.findall(r'from "\./([^"/]+)"', script.read_text())
+            assert set(imported) <= files, script.name
 
 
 def test_lock_file_names_no_registry_and_one_exact_version():

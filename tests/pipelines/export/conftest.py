@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundles import made_once
+from bundles import made_once, need_back_end
 
 from pocket_diffusers.hub_models.unet_snapgen import SnapGenUNet2DConditionModel
 from pocket_diffusers.pipelines.export import export_bundle
@@ -50,9 +50,7 @@ def executorch_bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def _bundle(folder: Path, back_end: str, factory: pytest.TempPathFactory) -> Path:
     """Of the same weights in every process: they are drawn from one seed."""
+    need_back_end(back_end)
     return made_once(
-        f"tiny-{back_end}",
-        back_end,
-        factory,
-        lambda place: export_pipeline("snapgen", str(folder), back_end, output=place),
+        f"tiny-{back_end}", factory, lambda place: export_pipeline("snapgen", str(folder), back_end, output=place)
     )
