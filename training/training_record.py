@@ -131,6 +131,8 @@ def command(slug: str, stage: str, preset: str, overrides: Mapping[str, Any]) ->
 def data_of(chosen: Preset) -> str:
     """What a run learned from, in words."""
     part = f"the first {chosen.num_pictures:,} pictures of " if chosen.source == "pocketworld" else ""
+    if hasattr(chosen, "scene"):
+        part = f"scene {chosen.scene} of "
     return f"{chosen.source}, {part}split {chosen.split}, size {chosen.image_size}"
 
 

@@ -16,7 +16,8 @@ from .gaussian_fitting import SPLIT_SHRINKS, Densification, centre_gradient, dra
 from .splat_views import SplatViews, StepView
 
 # Centres, in scene radii, and scales as 3DGS has them; the paper names no others.
-LEARNING_RATES = {"parent_means": 1.6e-4, "parent_log_scales": 5e-3, "grid": 1e-2, "networks": 1e-3}
+LEARNING_RATES = {"parent_means": 1.6e-4, "parent_log_scales": 5e-3, "grid": 1e-2}
+NETWORK_RATE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,15 @@ class ForestFit:
         views: to what.
         rule: how.
         radius: of the scene, in scene units.
+        network_rate: learning rate of the networks.
     """
 
-    def __init__(self, forest: Forest, views: SplatViews, rule: ForestRule, radius: float) -> None:
+    def __init__(
+        self, forest: Forest, views: SplatViews, rule: ForestRule, radius: float, network_rate: float = NETWORK_RATE
+    ) -> None:
         self.parts: dict[str, nn.Module] = {"forest": forest}
         self.forest, self.views, self.rule, self.radius = forest, views, rule, radius
+        self.network_rate = network_rate
         self.offsets: Tensor | None = None
         self.parents_only = False
 
@@ -78,7 +83,7 @@ class ForestFit:
             {"params": [scene.parent_means], "lr": rates["parent_means"] * self.radius},
             {"params": [scene.parent_log_scales], "lr": rates["parent_log_scales"]},
             {"params": list(scene.grid.parameters()), "lr": rates["grid"]},
-            {"params": networks, "lr": rates["networks"]},
+            {"params": networks, "lr": self.network_rate},
         ]
         return torch.optim.Adam(groups, eps=1e-15)
 

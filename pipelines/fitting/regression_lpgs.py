@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...hub_models.rendering.gaussians import Gaussians
 from ...hub_models.rendering.morton_order import morton_order
-from .forest_lpgs import Forest, ForestFit
+from .forest_lpgs import NETWORK_RATE, Forest, ForestFit
 from .loop import Batches
 
 CURVE_CELLS = 1 << 16  # along the longest side of the scene
@@ -50,6 +50,7 @@ class TreeRegression(ForestFit):
         self.parts: dict[str, nn.Module] = {"forest": forest}
         self.forest, self.targets = forest, targets
         self.radius = 0.0  # parents stay where they are
+        self.network_rate = NETWORK_RATE
 
     def loss(self, part: str, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         trees = batch.to(self.forest.scene.device)

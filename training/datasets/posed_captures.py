@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,9 +12,12 @@ from ...pipelines.inputs import PosedImages, check_choice, check_count
 from ...pipelines.recognition.picture_input import WHITE
 from .colmap import model_folder, read_colmap
 from .photographs import photographs_of_split, posed_photographs
+from .pocketworld import load_pocketworld, posed_images
 from .transforms_json import SPLIT_FILES, read_transforms, transforms_files
 
 SPLITS = tuple(SPLIT_FILES)
+EVERY = 4  # views of a ring of PocketWorld, of which one is held out
+WORLD_POINTS = 3000
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,45 @@ def read_captures(
         )
     posed = posed_photographs(photographs, max_side, background)
     return Captures(posed, points.positions, points.rgb, tuple(photograph.name for photograph in photographs))
+
+
+def world_captures(
+    split: str, scene: int, size: int, num_points: int = WORLD_POINTS, seed: int = 0
+) -> tuple[Captures, Captures]:
+    """A still scene of PocketWorld as a capture: twelve views of a ring to learn from, and four that are held out.
+
+    Args:
+        split: of PocketWorld.
+        scene: number of its record of kind "multiview".
+        size: of the square pictures, in pixels.
+        num_points: sparse points: pixels of the first twelve views at their true depth, drawn at random.
+        seed: of that draw.
+
+    Returns:
+        what is learned from, and what is held out; both know the points.
+    """
+    *_, row = load_pocketworld("multiview", split, size, scene + 1, streaming=True)
+    posed = posed_images(row)
+    held_out = torch.arange(len(posed)) % EVERY == EVERY // 2
+    seen = posed.select(~held_out)
+    positions, rgb = _points_of(seen, num_points, seed)
+    names = tuple(f"view {view}" for view in range(len(posed)))
+    return tuple(
+        Captures(posed.select(which), positions, rgb, tuple(n for n, w in zip(names, which, strict=True) if w))
+        for which in (~held_out, held_out)
+    )
+
+
+def _points_of(posed: PosedImages, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Where random pixels are in the scene [count, 3], and their colours."""
+    views, height, width = posed.depths.shape
+    known = (posed.depths > 0).flatten().nonzero()[:, 0]
+    draw = torch.Generator().manual_seed(seed)
+    chosen = known[torch.randperm(len(known), generator=draw)[:count]]
+    view, pixel = chosen // (height * width), chosen % (height * width)
+    at = torch.stack([pixel % width + 0.5, pixel // width + 0.5, torch.ones_like(pixel)], 1)  # [count, 3]
+    rays = torch.linalg.solve(posed.Ks[view], at.to(posed.Ks))
+    in_camera = rays * posed.depths.flatten()[chosen, None]
+    rotation, translation = posed.viewmats[view, :3, :3], posed.viewmats[view, :3, 3]
+    positions = (rotation.mT @ (in_camera - translation)[..., None])[..., 0]
+    return positions, posed.images.movedim(1, -1).reshape(-1, 3)[chosen]
