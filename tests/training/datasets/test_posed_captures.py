@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 
 from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.training.datasets.pocketworld.cameras import project
-from pocket_diffusers.training.datasets.posed_captures import read_captures
+from pocket_diffusers.training.datasets.posed_captures import read_captures, world_captures
 from pocket_diffusers.training.datasets.sparse_points import SparsePoints
 from pocket_diffusers.training.datasets.transforms_json import write_transforms
 
@@ -158,3 +159,27 @@ def test_a_folder_may_be_moved(tmp_path, posed):
     write_transforms(tmp_path / "here", posed.select([0]))
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert read_captures(tmp_path / "there").names == ("images/0000.png",)
+
+
+def test_a_scene_of_pocketworld_is_a_capture(monkeypatch, tmp_path):
+    """Points lie where their pixels show them, and no held-out view is learned from."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    seen, held_out = world_captures("test", 1, 32, num_points=200)
+    assert (len(seen.posed), len(held_out.posed)) == (12, 4) and not set(seen.names) & set(held_out.names)
+    assert torch.equal(seen.positions, held_out.positions) and seen.positions.shape == (200, 3)
+    found = 0
+    for view in range(12):
+        at = seen.posed.viewmats[view, :3, :3] @ seen.positions.T + seen.posed.viewmats[view, :3, 3:]
+        pixel = (seen.posed.Ks[view] @ at)[:2] / at[2]
+        column, row = pixel.floor().long()
+        inside = (at[2] > 0) & (column >= 0) & (column < 32) & (row >= 0) & (row < 32)
+        depth = torch.zeros(200)
+        depth[inside] = seen.posed.depths[view, row[inside], column[inside]]
+        hit = (pixel - pixel.floor() - 0.5).abs().amax(0) < 1e-2
+        hit &= (depth - at[2]).abs() < 1e-3 * at[2]
+        color = seen.posed.images[view][:, row.clamp(0, 31), column.clamp(0, 31)].T
+        assert (color[hit] - seen.rgb[hit]).abs().max() < 1e-6
+        found += int(hit.sum())
+    assert found >= 200, "each point is the middle of a pixel of a view"
+    other, _ = world_captures("test", 1, 32, num_points=200, seed=1)
+    assert not torch.equal(other.positions, seen.positions)
