@@ -3,6 +3,8 @@
 from ...benchmark import Benchmark
 from .costs import measure_parameters, measure_rasterizer, measure_scaling
 from .curve import measure_curve
+from .nano import measure_exported, measure_nano
+from .pictures import measure_ablation, measure_pictures
 from .settings import Settings
 
 BENCHMARK = Benchmark(
@@ -13,5 +15,9 @@ BENCHMARK = Benchmark(
         "scaling": measure_scaling,
         "parameters": measure_parameters,
         "curve": measure_curve,
+        "pictures": measure_pictures,
+        "ablation": measure_ablation,
+        "nano": measure_nano,
+        "exported": measure_exported,
     },
 )

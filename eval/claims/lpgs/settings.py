@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ....training.recipe_lpgs import SCENE, ScenePreset
 from ...benchmark import CHECKPOINTS
+from ...exported import RUNTIMES
 from .scenes import BIKER, PLAYBOT, SplatScene
 
 
@@ -22,6 +24,9 @@ class Settings:
         regression_steps: before a fit to a scene.
         fit_side: of the pictures that such a fit matches.
         curve_side: of the pictures in which its result is compared.
+        world: the scene of PocketWorld that is learned from pictures, and how; lpgs-nano was.
+        seeds: of each of those fits.
+        back_ends: whose bundles show lpgs-nano.
     """
 
     checkpoints: Path = CHECKPOINTS
@@ -34,3 +39,6 @@ class Settings:
     regression_steps: int = 250
     fit_side: int = 256
     curve_side: int = 384
+    world: ScenePreset = SCENE["nano"]
+    seeds: int = 2
+    back_ends: tuple[str, ...] = tuple(RUNTIMES)
