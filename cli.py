@@ -342,7 +342,7 @@ def render(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat, .sog or .lpgs file, or a folder of SOG pictures.",
         ),
     ],
     turntable: Annotated[
@@ -351,9 +351,14 @@ def render(
     size: Annotated[
         str | None, typer.Option(metavar="PIXELS", help="Side of a picture, or WIDTHxHEIGHT; 512 if left out.")
     ] = None,
-    elevation: Annotated[float | None, typer.Option(help="Of the circle, in degrees; 15 if left out.")] = None,
+    elevation: Annotated[
+        float | None, typer.Option(help="Of the circle, in degrees; the scene's own or 15 if left out.")
+    ] = None,
     up: Annotated[
-        str | None, typer.Option(help="Which axis of the scene points up: x, y, z, -x, -y or -z; -y if left out.")
+        str | None,
+        typer.Option(
+            help="Which axis of the scene points up: x, y, z, -x, -y or -z; the scene's own or -y if left out."
+        ),
     ] = None,
     cameras: Annotated[
         Path | None,

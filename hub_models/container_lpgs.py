@@ -9,11 +9,13 @@ The file is in the safetensors format. Its tensors are
 | grid | the hash grid's numbers in multiples of `grid_step`, bytes of `entropy_coding`, a context a level |
 | networks | all other weights, half precision, in the order of the model's parameters |
 
-and its metadata is one JSON text under `lpgs`: the version of this layout, the model's configuration, and the steps.
+and its metadata is one JSON text under `lpgs`: the version of this layout, the model's configuration, the steps, and
+under `circle` from where the scene is best looked at, or null.
 """
 
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from reprlib import repr as shown
@@ -37,6 +39,7 @@ LARGEST_MULTIPLE = (1 << 31) - 1
 LARGEST_HALF = 65504.0
 LARGEST_NUMBER = 1e9  # of the real numbers of a model
 LONGEST_TEXT = 20
+UP_AXES = ("x", "y", "z", "-x", "-y", "-z")
 LIMITS = {"grid_dim": 256, "hash_levels": 32, "hash_log2_size": 24, "hash_max_resolution": 1 << 20, "head_width": 1024}
 
 
@@ -68,8 +71,14 @@ def round_parents(scene: LPGSGaussians, steps: LPGSSteps) -> None:
 
 
 @torch.no_grad()
-def encode_scene(scene: LPGSGaussians, steps: LPGSSteps) -> bytes:
+def encode_scene(scene: LPGSGaussians, steps: LPGSSteps, circle: Mapping[str, Any] | None = None) -> bytes:
     """A file's bytes; decoding gives a scene whose parents are in Morton order.
+
+    Args:
+        scene: what the file holds.
+        steps: what its numbers are rounded to.
+        circle: on which cameras see the scene well: `center` [3] and `distance` in scene units, `elevation` in degrees,
+            and the axis `up`, such as "-y".
 
     Raises:
         ValueError: when a weight is not finite or too large for half precision, or numbers span too many steps.
@@ -92,6 +101,8 @@ def encode_scene(scene: LPGSGaussians, steps: LPGSSteps) -> bytes:
     }
     config = {name: value for name, value in scene.config.items() if not name.startswith("_")}
     about = {"version": VERSION, "model": config | {"num_parents": len(cells)}, "steps": asdict(steps)}
+    about["circle"] = None if circle is None else dict(circle)
+    _check_circle(about["circle"])
     return safetensors.numpy.save(tensors, {"lpgs": json.dumps(about)})
 
 
@@ -152,6 +163,29 @@ def stored_steps(data: bytes) -> LPGSSteps:
     about = _read(data)[1]
     _config_of(about)
     return LPGSSteps(**about["steps"])
+
+
+def stored_circle(data: bytes) -> dict[str, Any] | None:
+    """From where the scene of a file is best looked at, as `encode_scene` took it; None where the file does not say.
+
+    Raises:
+        ValueError: when the data cannot be what `encode_scene` makes.
+    """
+    circle: dict[str, Any] | None = _read(data)[1].get("circle")
+    _check_circle(circle)
+    return circle
+
+
+def _check_circle(circle: Any) -> None:
+    if circle is None:
+        return
+    good = isinstance(circle, dict) and set(circle) == {"center", "distance", "elevation", "up"}
+    good = good and isinstance(circle["center"], list | tuple) and len(circle["center"]) == 3
+    good = good and all(map(_is_moderate, (*circle["center"], circle["distance"], circle["elevation"])))
+    if not (good and circle["up"] in UP_AXES):
+        raise ValueError(
+            f"circle of an LPGS file must have center (three numbers), distance, elevation and up, not {shown(circle)}."
+        )
 
 
 def _encode_grid(scene: LPGSGaussians, step: float) -> bytes:

@@ -1,6 +1,8 @@
 """LPGS (arXiv 2406.19434): a splat scene of which parent points are stored and the rest is predicted."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +11,14 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from ..hub_models.container_lpgs import LPGSSteps, decode_scene, encode_scene, storage_report, stored_steps
+from ..hub_models.container_lpgs import (
+    LPGSSteps,
+    decode_scene,
+    encode_scene,
+    storage_report,
+    stored_circle,
+    stored_steps,
+)
 from ..hub_models.gaussians_lpgs import LPGSGaussians
 from ..hub_models.rendering.gaussians import Gaussians
 from ..hub_models.rendering.splat_codec import unit_length
@@ -18,12 +27,13 @@ from .files import whole_file
 from .fitting.scene_folder_lpgs import fit_splats
 from .fitting.scene_lpgs import POSITION_SHARE, LPGSFit, fit_scene_to_pictures
 from .fitting.splat_views import SplatViews
-from .inputs import PosedImages, check_choice, check_count, check_number, require
+from .inputs import PosedImages, check_count, check_number, require
 from .outputs import RenderingOutput
 from .repository import RepositoryMixin
 from .scene import SceneMixin
+from .scene_cameras import UP, Cameras, Circle, circle_of, turntable
 from .splat_conversion import check_target, read_source, save_splats
-from .splat_rendering import DIRECTIONS, UP, Cameras, background_color, turntable
+from .splat_rendering import background_color
 
 
 class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
@@ -35,10 +45,11 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
             size if None.
         scale_step: likewise the natural logarithms of parents' scales.
         grid_step: likewise the numbers of the hash grid.
-        up: which of the scene's axes points up: x, y or z, or one of them with a minus.
+        circle: from where it is shown where a call names no cameras: the fields of `Circle`; around all of it, with
+            -y up, if None.
 
     Raises:
-        ValueError: for a step or an axis that is not as it must be.
+        ValueError: for a step or a circle that is not as it must be.
     """
 
     model_cpu_offload_seq = "scene"
@@ -49,13 +60,13 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         position_step: float | None = None,
         scale_step: float = LPGSSteps.scale_step,
         grid_step: float = LPGSSteps.grid_step,
-        up: str = UP,
+        circle: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         LPGSSteps(1.0 if position_step is None else position_step, scale_step, grid_step)
-        check_choice("up", up, DIRECTIONS)
+        circle = None if circle is None else asdict(circle_of(circle))
         self.register_modules(scene=scene)
-        self.register_to_config(position_step=position_step, scale_step=scale_step, grid_step=grid_step, up=up)
+        self.register_to_config(position_step=position_step, scale_step=scale_step, grid_step=grid_step, circle=circle)
 
     @torch.no_grad()
     def __call__(
@@ -71,7 +82,7 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         """Renders the scene.
 
         Args:
-            cameras: from where; a circle around the scene if None.
+            cameras: from where; from the pipeline's circle if None.
             num_frames, height, width: of that circle: pictures, and their sides in pixels.
             background: a colour by its name or as #rrggbb.
             output_type: "pil", "np" or "pt".
@@ -89,11 +100,17 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         color, device = background_color(background), self._execution_device
         gaussians = self.gaussians()
         if cameras is None:
-            cameras = turntable(gaussians.to("cpu"), num_frames, width, height, up=self.config.up)
+            cameras = self.circle_cameras(gaussians, num_frames, width, height)
         placed, color = cameras.to(device), color.to(device)
         output = self.rendered(placed, lambda camera: placed.draw(gaussians, camera, color), output_type)
         self.maybe_free_model_hooks()
         return output if return_dict else output.to_tuple()
+
+    def circle_cameras(self, gaussians: Gaussians, frames: int, width: int, height: int) -> Cameras:
+        """Cameras on the pipeline's circle around its scene."""
+        if self.config.circle is None:
+            return turntable(gaussians.to("cpu"), frames, width, height)
+        return circle_of(self.config.circle).cameras(frames, width, height)
 
     @torch.no_grad()
     def gaussians(self) -> Gaussians:
@@ -106,7 +123,7 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
     # Files
 
     @classmethod
-    def from_container(cls, path: str | Path, up: str = UP) -> Self:
+    def from_container(cls, path: str | Path) -> Self:
         """Reads a file that `to_container` wrote.
 
         Raises:
@@ -114,7 +131,7 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
             ValueError: it is damaged, or no such file.
         """
         data = Path(path).read_bytes()
-        return cls(decode_scene(data), **vars(stored_steps(data)), up=up)
+        return cls(decode_scene(data), **vars(stored_steps(data)), circle=stored_circle(data))
 
     def to_container(self, path: str | Path, overwrite: bool = False) -> dict[str, int]:
         """Writes the scene into one file: parents and grid rounded and entropy-coded, networks in half precision.
@@ -140,7 +157,7 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         """What `to_container` writes."""
         scene, config = self.scene, self.config
         position_step = config.position_step or POSITION_SHARE * unit_length(self.gaussians())
-        return encode_scene(scene, LPGSSteps(position_step, config.scale_step, config.grid_step))
+        return encode_scene(scene, LPGSSteps(position_step, config.scale_step, config.grid_step), config.circle)
 
     def storage_report(self) -> dict[str, int]:
         """Bytes of `container` by what they hold."""
@@ -191,7 +208,7 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
             budget_mb: of the scene's file, in megabytes of 10^6 bytes.
             points: of structure from motion, where parents begin; needed for pictures.
             cameras: from where splats are looked at; circles around them if None.
-            up: for the circles, and kept with the scene.
+            up: which axis points up, for the circles; kept with a scene that is fitted to pictures.
             output: folder of checkpoints, metrics and previews; a run that was stopped there goes on. None keeps none.
             resume: whether to go on with what an earlier run left.
             progress: whether to show a bar.
@@ -204,11 +221,13 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         """
         how = LPGSFit(max_bytes=round(check_number("budget_mb", budget_mb, 0) * 1e6), **settings)
         running = {"output": output, "resume": resume, "progress": progress}
+        circle = None
         if isinstance(source, PosedImages):
             if points is None:
                 raise ValueError("points are needed with pictures: parents begin where structure from motion saw any.")
             made = fit_scene_to_pictures(SplatViews.of_pictures(source), points, how, **running)
+            circle = asdict(Circle.of_cameras(source.viewmats, up))
         else:
             splats = source if isinstance(source, Gaussians) else read_source(source)
             made, _ = fit_splats(splats, how, cameras=cameras, up=up, **running)
-        return cls(decode_scene(made.data), **vars(made.steps), up=up)
+        return cls(decode_scene(made.data), **vars(made.steps), circle=circle)

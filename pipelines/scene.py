@@ -9,7 +9,7 @@ from diffusers.image_processor import VaeImageProcessor
 from ..hub_models.rendering.gaussian_rasterizer import Rendering
 from .inputs import check_cameras, check_choice, check_count
 from .outputs import RenderingOutput
-from .splat_rendering import Cameras
+from .scene_cameras import Cameras
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 

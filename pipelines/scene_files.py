@@ -1,7 +1,10 @@
 """Scenes of methods as plain splats: a file of one, such as scene.lpgs, or a folder that a pipeline saved."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -11,11 +14,25 @@ from ..hub_models.rendering.splat_files import suffix_of
 from . import METHODS
 from .loading import load_pipeline
 from .repository import INDEX
+from .scene_cameras import Circle, circle_of
+
+
+@dataclass(frozen=True)
+class UnpackedScene:
+    """What a method's scene unpacks to.
+
+    Attributes:
+        gaussians: its splats.
+        circle: from where it is best looked at; None where it does not say.
+    """
+
+    gaussians: Gaussians
+    circle: Circle | None
 
 
 @torch.no_grad()
-def unpacked_scene(source: Path) -> Gaussians | None:
-    """What a method's scene unpacks to.
+def unpacked_scene(source: Path) -> UnpackedScene | None:
+    """Unpacks the scene of a method.
 
     Args:
         source: a file that ends in a method's slug, or a folder that a pipeline saved; None is returned for all else.
@@ -29,17 +46,19 @@ def unpacked_scene(source: Path) -> Gaussians | None:
     slug = suffix_of(source)[1:]
     if slug not in METHODS:
         return None
-    container = import_module(f"...hub_models.container_{slug}", __name__)
-    splats: Gaussians = container.decode_scene(source.read_bytes()).expand()
-    return splats
+    container, data = import_module(f"...hub_models.container_{slug}", __name__), source.read_bytes()
+    return UnpackedScene(container.decode_scene(data).expand(), _circle(container.stored_circle(data)))
 
 
-def _saved_scene(folder: Path) -> Gaussians:
+def _saved_scene(folder: Path) -> UnpackedScene:
     name = DiffusionPipeline.load_config(folder).get("_class_name")
     name = name[-1] if isinstance(name, list) else name
     owner = next((s for s, tasks in METHODS.items() if any(t.endswith(f":{name}") for t in tasks.values())), None)
     pipeline = None if owner is None else load_pipeline(owner, str(folder), on_cpu=True)
     if not hasattr(pipeline, "gaussians"):
         raise ValueError(f"{folder} must hold splats, but its pipeline {name} has none.")
-    splats: Gaussians = pipeline.gaussians()
-    return splats
+    return UnpackedScene(pipeline.gaussians(), _circle(pipeline.config.circle))
+
+
+def _circle(stored: Mapping[str, Any] | None) -> Circle | None:
+    return None if stored is None else circle_of(stored)

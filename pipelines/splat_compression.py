@@ -15,8 +15,8 @@ from ..hub_models.rendering.splat_budget import MOST_TRIALS, encode_within
 from ..hub_models.rendering.splat_files import splatz, suffix_of
 from .files import whole_file
 from .inputs import check_number, require
+from .scene_cameras import UP, Cameras, turntable
 from .splat_conversion import Conversion, check_target, num_bytes, read_source
-from .splat_rendering import UP, Cameras, turntable
 
 SUFFIX = ".splatz"
 SIDE = 512  # of a picture, in pixels

@@ -1,6 +1,6 @@
 """Splat scenes saved whole or not at all, and `pocket convert`: from any format that is read to any that is written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from ..hub_models.rendering.spherical_harmonics import MAX_DEGREE
 from ..hub_models.rendering.splat_files import SOG_META, check_writable, read_splats, suffix_of, write_splats
 from .files import whole_file, whole_folder
 from .inputs import require
-from .scene_files import unpacked_scene
+from .scene_files import UnpackedScene, unpacked_scene
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ def convert_splats(
 
 
 def read_source(source: str | Path, level: int = 0, sh_degree: int | None = None) -> Gaussians:
+    """As `read_scene`, the Gaussians alone."""
+    return read_scene(source, level, sh_degree).gaussians
+
+
+def read_scene(source: str | Path, level: int = 0, sh_degree: int | None = None) -> UnpackedScene:
     """Plain Gaussians of anything that holds some, without spherical harmonics above `sh_degree`.
 
     Args:
@@ -75,14 +80,13 @@ def read_source(source: str | Path, level: int = 0, sh_degree: int | None = None
     """
     allowed = f"a whole number from 0 to {MAX_DEGREE}"
     require(sh_degree is None or sh_degree in range(MAX_DEGREE + 1), "sh_degree", sh_degree, allowed)
-    gaussians = unpacked_scene(Path(source))
-    if gaussians is None:
-        gaussians = read_splats(source, level)
-    elif level:
+    scene = unpacked_scene(Path(source))
+    if scene is not None and level:
         raise ValueError(f"level must be 0, not {level}: {source} has one level of detail.")
-    if sh_degree is not None and sh_degree < gaussians.sh_degree:
-        gaussians = gaussians.with_sh_degree(sh_degree)
-    return gaussians
+    scene = scene or UnpackedScene(read_splats(source, level), None)
+    if sh_degree is None or sh_degree >= scene.gaussians.sh_degree:
+        return scene
+    return replace(scene, gaussians=scene.gaussians.with_sh_degree(sh_degree))
 
 
 def save_splats(gaussians: Gaussians, target: str | Path, overwrite: bool = False, **options: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from .. import unknown_name
 from ..hub_models.rendering.splat_files import READ, suffix_of
 from ..pipelines import fitting
-from ..pipelines.splat_rendering import Cameras
+from ..pipelines.scene_cameras import Cameras
 from .datasets.posed_captures import read_captures
 
 SPLAT_FOLDERS = ("meta.json", "lod-meta.json")

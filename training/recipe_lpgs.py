@@ -5,7 +5,7 @@
 | scene | parents, hash grid and networks | a still scene of PocketWorld | a COLMAP folder or a transforms.json |
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..pipelines.fitting.scene_lpgs import LPGSFit, encode_within, plant_in_poin
 from ..pipelines.fitting.splat_views import SplatViews
 from ..pipelines.inputs import check_choice, require
 from ..pipelines.pipeline_lpgs import LPGSPipeline
-from ..pipelines.splat_rendering import DIRECTIONS
+from ..pipelines.scene_cameras import DIRECTIONS, Circle
 from .datasets.posed_captures import Captures, read_captures, world_captures
 from .preset import Preset
 from .stages import Stage, StageRun, run_stage
@@ -92,7 +92,8 @@ def train_scene(preset: ScenePreset, run: StageRun) -> Path:
     forest, rule, radius = plant_in_points(seen.positions.to(run.device), how)
     run.learn(ForestFit(forest, views, rule, radius, preset.learning_rate), views.batches(how.seed))
     made = encode_within(forest.scene, rule.file, how.max_bytes)
-    return run.save_pipeline(LPGSPipeline(decode_scene(made.data), **vars(made.steps), up=preset.up))
+    circle = asdict(Circle.of_cameras(seen.posed.viewmats, preset.up))
+    return run.save_pipeline(LPGSPipeline(decode_scene(made.data), **vars(made.steps), circle=circle))
 
 
 STAGES = {

@@ -14,9 +14,9 @@ from ...hub_models.container_lpgs import decode_scene, storage_report
 from ...hub_models.rendering.gaussians import Gaussians
 from ..files import whole_file
 from ..inputs import PosedImages, check_count
+from ..scene_cameras import UP, Cameras
 from ..splat_compression import cameras_around, covered_psnr, importance_of, split_cameras
 from ..splat_conversion import num_bytes, read_source, save_splats
-from ..splat_rendering import UP, Cameras
 from .scene_lpgs import FittedScene, LPGSFit, fit_scene_to_pictures, fit_scene_to_splats
 from .splat_views import SplatViews
 

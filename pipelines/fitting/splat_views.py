@@ -13,7 +13,7 @@ from ...hub_models.losses.photometric import ssim
 from ...hub_models.rendering.gaussian_rasterizer import Rendering, rasterize_gaussians
 from ...hub_models.rendering.gaussians import Gaussians
 from ..inputs import PosedImages
-from ..splat_rendering import NEAR, Cameras
+from ..scene_cameras import NEAR, Cameras
 from .loop import Batches
 
 SSIM_WEIGHT = 0.2  # Kerbl et al. 2023, equation 7

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics
-from pocket_diffusers.pipelines.splat_rendering import Cameras
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 Rows = Sequence[tuple[dict[str, Any], str]]
 """Arguments that must be refused, each with a pattern of the one sentence that says so."""

@@ -12,6 +12,7 @@ from pocket_diffusers.hub_models.rendering.cameras import orbit
 from pocket_diffusers.pipelines.pipeline_lpgs import LPGSPipeline
 from pocket_diffusers.training.recipe_lpgs import SCENE
 
+CIRCLE = {"center": [0.0, 0.0, 0.0], "distance": 3.0, "elevation": 20.0, "up": "-y"}
 OPTIONS = {
     "num_parents": 120, "grid_dim": 4, "hash_levels": 2, "hash_log2_size": 8, "hash_base_resolution": 2,
     "hash_max_resolution": 4, "head_width": 8, "sh_degree": 1, "radius": 2.0,
@@ -49,7 +50,9 @@ PIPELINES = {
             ({"grid_step": 0}, "grid_step must be a number from 1e-9 to 1e9, not 0"),
             ({"position_step": float("nan")}, "position_step must be a number from 1e-9"),
             ({"scale_step": True}, "scale_step must be a number"),
-            ({"up": "w"}, "up must be one of x, y, z, -x, -y, -z, not 'w'"),
+            ({"circle": {**CIRCLE, "up": "w"}}, "up must be one of x, y, z, -x, -y, -z, not 'w'"),
+            ({"circle": {**CIRCLE, "distance": 0}}, "distance must be a number of at least 1e-09, not 0"),
+            ({"circle": {"center": [0, 0, 0]}}, "circle must have center, distance, elevation, up, not center"),
         ],
     )
 }

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_lpgs import make_pipeline, make_scene
+from tiny_lpgs import CIRCLE, make_pipeline, make_scene
 
 from pocket_diffusers.hub_models.rendering.cameras import orbit
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
@@ -10,8 +10,8 @@ from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import read_splats
 from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.pipelines.pipeline_lpgs import LPGSPipeline
+from pocket_diffusers.pipelines.scene_cameras import turntable
 from pocket_diffusers.pipelines.splat_conversion import convert_splats
-from pocket_diffusers.pipelines.splat_rendering import turntable
 
 
 def same(ours: Gaussians, theirs: Gaussians, **tolerance) -> None:
@@ -25,7 +25,7 @@ def psnr(one, other):
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return make_pipeline(position_step=0.01)
+    return make_pipeline(position_step=0.01, circle=CIRCLE)
 
 
 def test_pictures_are_those_of_the_unpacked_scene(pipeline):
@@ -39,16 +39,17 @@ def test_pictures_are_those_of_the_unpacked_scene(pipeline):
 
 
 def test_a_circle_stands_upright_as_the_scene_does():
-    down, up = (make_pipeline(up=axis)(num_frames=4, height=16, width=16, output_type="pt").images for axis in "xz")
-    assert (down - up).abs().max() > 0.01
+    circles = [{**CIRCLE, "up": axis} for axis in "xz"]
+    one, other = (make_pipeline(circle=c)(num_frames=4, height=16, width=16, output_type="pt").images for c in circles)
+    assert (one - other).abs().max() > 0.01
 
 
 def test_a_container_comes_back_as_it_was_rounded(pipeline, tmp_path):
     parts = pipeline.to_container(tmp_path / "ball.lpgs")
     assert sum(parts.values()) == (tmp_path / "ball.lpgs").stat().st_size == len(pipeline.container())
     assert parts == pipeline.storage_report()
-    again = LPGSPipeline.from_container(tmp_path / "ball.lpgs", up="z")
-    assert dict(again.config)["position_step"] == 0.01 and again.config.up == "z"
+    again = LPGSPipeline.from_container(tmp_path / "ball.lpgs")
+    assert again.config.position_step == 0.01 and again.config.circle == {**CIRCLE, "center": (0.0, 0.0, 0.0)}
     lengths = (again.scene.parent_means[:, None] - pipeline.scene.parent_means[None]).abs().amax(2).min(1).values
     assert lengths.max() <= 0.005 + 1e-6
     assert again.container() == pipeline.container(), "what is rounded once stays"
@@ -144,7 +145,7 @@ def test_a_scene_is_fitted_to_splats_or_their_file(source, tmp_path):
     cameras = turntable(source, 8, 32, 32)
     settings = {**FEW, "cameras": cameras, "regression_steps": 60}
     fitted = LPGSPipeline.fit(source, **settings)
-    assert len(fitted.container()) <= 30_000 and fitted.config.up == "-y"
+    assert len(fitted.container()) <= 30_000
     views = turntable(source, 3, 32, 32, elevation=-20)
     shown = fitted(views, output_type="pt").images
     truth = torch.cat([views.draw(source, view).rgb for view in range(3)])
@@ -162,5 +163,8 @@ def test_a_scene_is_fitted_to_pictures(source):
     fitted = LPGSPipeline.fit(pictures, points=source.means, **FEW)
     assert len(fitted.container()) <= 30_000
     assert fitted.scene.config.contraction == "mipnerf360"
+    circle = fitted.config.circle
+    assert circle["distance"] == pytest.approx(4, rel=1e-3) and circle["elevation"] == pytest.approx(20, abs=0.1)
+    assert torch.tensor(circle["center"]).abs().max() < 1e-3 and circle["up"] == "-y"
     with pytest.raises(ValueError, match="points are needed with pictures"):
         LPGSPipeline.fit(pictures, **FEW)

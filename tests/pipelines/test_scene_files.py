@@ -18,9 +18,9 @@ def test_a_file_and_a_folder_of_a_scene(tmp_path):
     pipeline = make_pipeline()
     data = pipeline.container()
     (tmp_path / "scene.lpgs").write_bytes(data)
-    assert torch.equal(unpacked_scene(tmp_path / "scene.lpgs").means, decode_scene(data).expand().means)
+    assert torch.equal(unpacked_scene(tmp_path / "scene.lpgs").gaussians.means, decode_scene(data).expand().means)
     pipeline.save_pretrained(tmp_path / "saved")
-    found = unpacked_scene(tmp_path / "saved")
+    found = unpacked_scene(tmp_path / "saved").gaussians
     assert torch.equal(found.sh, pipeline.gaussians().sh) and not found.means.requires_grad
 
 

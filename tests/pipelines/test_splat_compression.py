@@ -10,8 +10,8 @@ from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import read_splats, write_splats
 from pocket_diffusers.pipelines import splat_compression
+from pocket_diffusers.pipelines.scene_cameras import Cameras, scene_ball
 from pocket_diffusers.pipelines.splat_compression import compress_splats, covered_psnr
-from pocket_diffusers.pipelines.splat_rendering import Cameras, scene_ball
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from pocket_diffusers.hub_models.rendering.cameras import intrinsics, look_at
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import write_splats
-from pocket_diffusers.pipelines.splat_rendering import DIRECTIONS, Cameras, render_splats, scene_ball, turntable
+from pocket_diffusers.pipelines.scene_cameras import DIRECTIONS, Cameras, scene_ball, turntable
+from pocket_diffusers.pipelines.splat_rendering import render_splats
 
 
 def ball(count: int = 400, center=(3.0, -2.0, 1.0), radius: float = 2.0, size: float = 0.02) -> Gaussians:

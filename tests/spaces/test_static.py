@@ -17,7 +17,7 @@ from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.quaternions import rotation_matrices
 from pocket_diffusers.hub_models.rendering.splat_codec import SplatCodecConfig, decode_splats, encode_splats
-from pocket_diffusers.pipelines.splat_rendering import FIELD_OF_VIEW, turntable
+from pocket_diffusers.pipelines.scene_cameras import FIELD_OF_VIEW, turntable
 from pocket_diffusers.spaces.build_static import SHARED
 
 HOSTILE_CASES = int(os.environ.get("POCKET_HOSTILE_CASES", "1000")) // 5

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 def test_the_scene_is_a_pipeline_that_shows_it_and_keeps_to_its_bytes(folder):
     pipeline = LPGSPipeline.from_pretrained(folder / "model")
-    assert len(pipeline.container()) <= 30_000 and pipeline.config.up == "y"
+    assert len(pipeline.container()) <= 30_000 and pipeline.config.circle["up"] == "y"
     images = pipeline(num_frames=2, height=16, width=16, output_type="pt").images
     assert images.isfinite().all() and images.std() > 0.01
 

@@ -18,7 +18,7 @@ from pocket_diffusers.pipelines.fitting.forest_lpgs import LEARNING_RATES, Fores
 from pocket_diffusers.pipelines.fitting.gaussian_fitting import Densification
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit, load_run
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews, StepView
-from pocket_diffusers.pipelines.splat_rendering import Cameras
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 SMALL = {
     "grid_dim": 8,

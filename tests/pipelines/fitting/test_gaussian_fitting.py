@@ -26,7 +26,7 @@ from pocket_diffusers.pipelines.fitting.gaussian_fitting import (
 )
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit, load_run
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
-from pocket_diffusers.pipelines.splat_rendering import Cameras
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 QUIET = {"progress": False}
 

@@ -12,7 +12,7 @@ from pocket_diffusers.hub_models.rendering.splat_files import read_splats, write
 from pocket_diffusers.pipelines.fitting.scene_folder_lpgs import fit_pictures, fit_splat_file
 from pocket_diffusers.pipelines.fitting.scene_lpgs import LPGSFit
 from pocket_diffusers.pipelines.inputs import PosedImages
-from pocket_diffusers.pipelines.splat_rendering import Cameras
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 HOW = LPGSFit(max_bytes=18_000, steps=12, regression_steps=25, sh_degree=3)
 SIDE = 24

@@ -12,7 +12,7 @@ from pocket_diffusers.hub_models.rendering.pruning import blending_weights
 from pocket_diffusers.pipelines.fitting import scene_lpgs
 from pocket_diffusers.pipelines.fitting.scene_lpgs import LPGSFit, fit_scene_to_pictures, fit_scene_to_splats
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
-from pocket_diffusers.pipelines.splat_rendering import Cameras
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 SIZE = 40
 HOW = LPGSFit(max_bytes=16_000, steps=120, regression_steps=150, sh_degree=0, save_every=50)

@@ -12,7 +12,7 @@ from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import Rendering,
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
 from pocket_diffusers.pipelines.inputs import PosedImages
-from pocket_diffusers.pipelines.splat_rendering import Cameras
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 
 def splats(count: int = 12) -> Gaussians:
