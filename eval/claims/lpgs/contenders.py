@@ -4,7 +4,7 @@ import torch
 
 from ....hub_models.rendering.gaussian_rasterizer import Form, rasterize_gaussians
 from ....hub_models.rendering.gaussians import Gaussians
-from ....pipelines.splat_rendering import turntable
+from ....pipelines.scene_cameras import turntable
 from ...timing.contender_process import Work
 from .scenes import BIKER
 

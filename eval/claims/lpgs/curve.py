@@ -27,8 +27,8 @@ from ....pipelines.fitting.run_folder import RunFolder
 from ....pipelines.fitting.scene_folder_lpgs import fit_splats
 from ....pipelines.fitting.scene_lpgs import LPGSFit
 from ....pipelines.fitting.splat_views import SplatViews
+from ....pipelines.scene_cameras import UP
 from ....pipelines.splat_compression import cameras_around, importance_of
-from ....pipelines.splat_rendering import UP
 from ....training.plot import import_figure
 from ....training.training_record import seconds_of
 from ...benchmark import Run

@@ -6,7 +6,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from ....pipelines.inputs import PosedImages
-from ....pipelines.splat_rendering import Cameras
+from ....pipelines.scene_cameras import Cameras
 from ...benchmark import Run
 from ...drawing import load_committed
 from ...exported import ExportedTask, Score, measure_bundles

@@ -6,8 +6,8 @@ import torch
 from pocket_diffusers.eval.scores.view_likeness import likeness, splat_likeness
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
+from pocket_diffusers.pipelines.scene_cameras import turntable
 from pocket_diffusers.pipelines.splat_compression import covered_psnr
-from pocket_diffusers.pipelines.splat_rendering import turntable
 
 
 def ball(count=200, seed=0):

@@ -6,7 +6,7 @@ from pocket_diffusers.eval.claims.lpgs import contenders
 from pocket_diffusers.eval.claims.lpgs.contenders import build_cloud, build_scene, random_cloud
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import write_splats
-from pocket_diffusers.pipelines.splat_rendering import scene_ball
+from pocket_diffusers.pipelines.scene_cameras import scene_ball
 
 
 @pytest.fixture
