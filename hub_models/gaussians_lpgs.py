@@ -252,9 +252,8 @@ class FrequencyGrid(nn.Module):
 
     def __init__(self, dim: int, max_frequency: int) -> None:
         super().__init__()
-        octaves = max(2, round(math.log2(max_frequency)) + 1)
-        self.register_buffer("frequencies", 2 * math.pi * 2.0 ** torch.arange(octaves), persistent=False)
-        self.mix = nn.Linear(6 * octaves, dim)
+        self.octaves = max(2, round(math.log2(max_frequency)) + 1)
+        self.mix = nn.Linear(6 * self.octaves, dim)
 
     @property
     def table(self) -> Tensor:
@@ -262,9 +261,11 @@ class FrequencyGrid(nn.Module):
         return self.mix.weight
 
     def forward(self, points: Float[Tensor, "points 3"], table: Tensor | None = None) -> Float[Tensor, "points dim"]:
-        angles = (points[..., None] * self.frequencies).flatten(-2)
+        table = self.mix.weight if table is None else table
+        frequencies = 2 * math.pi * 2 ** torch.arange(self.octaves, device=points.device, dtype=points.dtype)
+        angles = (points[..., None] * frequencies).flatten(-2)
         waves = torch.cat([angles.sin(), angles.cos()], -1)
-        return F.linear(waves, self.mix.weight if table is None else table, self.mix.bias)
+        return F.linear(waves.to(table.dtype), table, self.mix.bias)
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:

@@ -21,8 +21,10 @@ class SamplePlan:
     """What a card wants to show.
 
     Attributes:
-        prompts: one picture each: texts or classes of a generator, or names of the pictures that a recognizer looks at.
-        arguments: of `ImageRequest`, such as `guidance_scale` and `seed`; or of `recognize`, such as `pictures`.
+        prompts: one picture each: texts or classes of a generator, names of the pictures that a recognizer looks at, or
+            of the views of a scene.
+        arguments: of `ImageRequest`, such as `guidance_scale` and `seed`; of `recognize`, such as `pictures`; or of a
+            scene's pipeline, such as `num_frames`.
     """
 
     prompts: tuple[str, ...]
@@ -34,6 +36,11 @@ class SamplePlan:
         return "pictures" in self.arguments
 
     @property
+    def shows_a_scene(self) -> bool:
+        """Whether the weights are a scene, seen from `num_frames` sides."""
+        return "num_frames" in self.arguments
+
+    @property
     def files(self) -> list[str]:
         """Names of the pictures, in the prompts' order."""
         return [f"{index:02d}.png" for index in range(len(self.prompts))]
@@ -42,8 +49,8 @@ class SamplePlan:
 def sample_plan(template: CardTemplate) -> SamplePlan | None:
     """The plan of a template; None without `pocket.samples`.
 
-    With `pictures` (one of `SOURCES`) and `count` in there, so many test pictures are looked at; else the `widget`
-    texts are drawn with its arguments.
+    With `pictures` (one of `SOURCES`) and `count` in there, so many test pictures are looked at; with `num_frames` a
+    scene is seen from so many sides; else the `widget` texts are drawn with its arguments.
 
     Raises:
         ValueError: when there are no such texts or pictures.
@@ -59,6 +66,11 @@ def sample_plan(template: CardTemplate) -> SamplePlan | None:
                 f"{source!r} and {count!r}."
             )
         return SamplePlan(tuple(f"{source} {index}" for index in range(count)), wanted)
+    if "num_frames" in wanted:
+        frames = wanted["num_frames"]
+        if not isinstance(frames, int) or frames < 1:
+            raise ValueError(f"{template.path}: samples need num_frames of at least 1, not {frames!r}.")
+        return SamplePlan(tuple(f"view {index}" for index in range(frames)), wanted)
     prompts = tuple(str(entry.get("text", "")) for entry in template.front.get("widget") or [])
     if not prompts or not all(prompts):
         raise ValueError(f"{template.path}: samples need 'widget' entries with a text each.")
@@ -112,6 +124,8 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         }
         if plan.recognizes:
             images, captions = zip(*recognize(pipeline, **plan.arguments), strict=True)
+        elif plan.shows_a_scene:
+            images, captions = pipeline(**plan.arguments).images, plan.prompts
         else:
             made = generate(pipeline, ImageRequest(plan.prompts, **plan.arguments))
             images, captions, inputs["seeds"] = made.output.images, made.prompts, list(made.seeds)

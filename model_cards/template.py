@@ -55,7 +55,8 @@ class MethodFacts:
         results: ids of the rows that become `model-index` and `.eval_results`.
         dataset: what those rows were measured on: `name`, `type` (a Hub id or a word) and `split`.
         samples: of a generator the arguments of the pipeline for the sample pictures, and `seed`; the prompts are the
-            `widget` texts. Of a recognizer `pictures`, what it looks at, `count`, and arguments of the pipeline.
+            `widget` texts. Of a recognizer `pictures`, what it looks at, `count`, and arguments of the pipeline. Of a
+            scene `num_frames`, and arguments of the pipeline.
     """
 
     name: str

@@ -156,6 +156,8 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
     def container(self) -> bytes:
         """What `to_container` writes."""
         scene, config = self.scene, self.config
+        if not isinstance(scene, LPGSGaussians):
+            raise ValueError("scene must be LPGSGaussians to be encoded, not an exported one: save its splats instead.")
         position_step = config.position_step or POSITION_SHARE * unit_length(self.gaussians())
         return encode_scene(scene, LPGSSteps(position_step, config.scale_step, config.grid_step), config.circle)
 

@@ -1,4 +1,4 @@
-"""Scenes of methods as plain splats: a file of one, such as scene.lpgs, or a folder that a pipeline saved."""
+"""Scenes of methods as plain splats: a file of one, such as scene.lpgs, a pipeline's folder, or an exported bundle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from diffusers import DiffusionPipeline
 from ..hub_models.rendering.gaussians import Gaussians
 from ..hub_models.rendering.splat_files import suffix_of
 from . import METHODS
+from .export.contract import CONTRACT
+from .export.runtime import load_bundle
 from .loading import load_pipeline
 from .repository import INDEX
 from .scene_cameras import Circle, circle_of
@@ -35,14 +37,17 @@ def unpacked_scene(source: Path) -> UnpackedScene | None:
     """Unpacks the scene of a method.
 
     Args:
-        source: a file that ends in a method's slug, or a folder that a pipeline saved; None is returned for all else.
+        source: a file that ends in a method's slug, a folder that a pipeline saved, or an exported bundle; None is
+            returned for all else.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or a bundle lacks one.
         ValueError: it is damaged, or holds no splats.
     """
     if (source / INDEX).is_file():
         return _saved_scene(source)
+    if (source / CONTRACT).is_file():
+        return _unpacked(load_bundle(source), source)
     slug = suffix_of(source)[1:]
     if slug not in METHODS:
         return None
@@ -55,8 +60,14 @@ def _saved_scene(folder: Path) -> UnpackedScene:
     name = name[-1] if isinstance(name, list) else name
     owner = next((s for s, tasks in METHODS.items() if any(t.endswith(f":{name}") for t in tasks.values())), None)
     pipeline = None if owner is None else load_pipeline(owner, str(folder), on_cpu=True)
-    if not hasattr(pipeline, "gaussians"):
+    if pipeline is None:
         raise ValueError(f"{folder} must hold splats, but its pipeline {name} has none.")
+    return _unpacked(pipeline, folder)
+
+
+def _unpacked(pipeline: DiffusionPipeline, folder: Path) -> UnpackedScene:
+    if not hasattr(pipeline, "gaussians"):
+        raise ValueError(f"{folder} must hold splats, but its pipeline {type(pipeline).__name__} has none.")
     return UnpackedScene(pipeline.gaussians(), _circle(pipeline.config.circle))
 
 

@@ -70,7 +70,7 @@ def read_scene(source: str | Path, level: int = 0, sh_degree: int | None = None)
 
     Args:
         source: as `read_splats` takes it; or the scene of a method, as a file such as scene.lpgs or as a folder that
-            its pipeline saved.
+            its pipeline saved or `pocket export` wrote.
         level: of detail, 0 for the finest; another needs a streamed SOG.
         sh_degree: the highest degree to keep, 0 to 3; all if None.
 

@@ -58,6 +58,8 @@ class HashGrid(nn.Module):
             table: to look up in instead of `self.table`, such as a quantised copy.
         """
         table = self.table if table is None else table
+        if torch.compiler.is_compiling():  # what is exported must consist of torch operations
+            return self.look_up(points, table)
         if _library() is not None and table.device.type == "cpu" and table.dtype == points.dtype == torch.float32:
             result: Tensor = _Lookup.apply(points, table, self.resolutions, self.firsts)
             return result

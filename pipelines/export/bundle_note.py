@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .contract import ComponentContract, PipelineContract, TensorSpec
+from .methods import export_behind
 
 HOW_TO_LOAD = {
     "onnx": "Load each file with ONNX Runtime (Python, C++, Java, Swift, JavaScript), or any other runtime of ONNX.",
@@ -40,7 +41,7 @@ thread of the machine that exported, in a process that holds the component and i
 {constants}
 {scheduler}"""
 
-PYTHON = """The bundle also runs in Python: `pocket generate {slug} --runtime {back_end} --model THIS_FOLDER`.
+PYTHON = """The bundle also runs in Python: `pocket {command}`.
 
 """
 
@@ -90,9 +91,14 @@ def bundle_note(
         tensors="\n\n".join(_component(component) for component in contract.components),
         loop=contract.loop,
         constants="\n".join(f"| `{key}` | {json.dumps(value)} |" for key, value in contract.constants.items()),
-        python=PYTHON.format(slug=contract.slug, back_end=back_end) if contract.scheduler else "",
+        python=_python(contract, back_end),
         scheduler=_scheduler(contract.scheduler),
     )
+
+
+def _python(contract: PipelineContract, back_end: str) -> str:
+    command = export_behind(contract).command
+    return PYTHON.format(command=command.format(slug=contract.slug, back_end=back_end)) if command else ""
 
 
 def _limit(most: int | None) -> str:

@@ -69,6 +69,28 @@ def test_recognizer_needs_known_pictures_and_a_count(world, old, new):
         sample_plan(read_template(world.template))
 
 
+SCENE = "  samples: {num_frames: 3, height: 8, width: 8}\n"
+
+
+def test_a_scene_is_seen_from_as_many_sides(world, monkeypatch, tmp_path):
+    world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", SCENE)
+    plan = sample_plan(read_template(world.template))
+    assert plan.shows_a_scene and plan.prompts == ("view 0", "view 1", "view 2") and not plan.recognizes
+
+    def pipeline(num_frames, height, width):
+        shades = [Image.new("RGB", (width, height), (9 * frame,) * 3) for frame in range(num_frames)]
+        return ImageOutput(images=shades)
+
+    loading = import_module("pocket_diffusers.pipelines.loading")
+    monkeypatch.setattr(loading, "load_pipeline", lambda slug, model: pipeline)
+    draw_samples("snapgen", plan, world.weights, tmp_path / "samples")
+    assert [Image.open(tmp_path / "samples" / f"0{view}.png").getpixel((0, 0))[0] for view in range(3)] == [0, 9, 18]
+    assert stale_samples(plan, world.weights, tmp_path / "samples") is None
+    world.edit_template("num_frames: 3", "num_frames: 0")
+    with pytest.raises(ValueError, match="samples need num_frames of at least 1, not 0"):
+        sample_plan(read_template(world.template))
+
+
 class Drawing:
     """A pipeline that paints each picture in the shade of its seed."""
 

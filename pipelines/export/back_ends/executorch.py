@@ -49,11 +49,13 @@ def export(job: ExportJob, path: Path) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
+    from ..half_precision import Halved
+
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     shapes = tuple({axis: batch for axis in dynamic_axes(spec)} for spec in job.component.inputs)
     module = job.module
     if job.precision == "fp16":
-        module, shapes = _halved(module), (shapes,)  # all tensors are one argument of it
+        module, shapes = Halved(module), (shapes,)  # all tensors are one argument of it
     with quiet(), torch.no_grad():
         try:
             program = torch.export.export(module, job.example, dynamic_shapes=shapes, strict=False)
@@ -139,7 +141,12 @@ def _quantized(graph: Any, job: ExportJob) -> Any:
     from torch import ops
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    quantizer = XNNPACKQuantizer()
+    class Quantizer(XNNPACKQuantizer):
+        def transform_for_annotation(self, model: Any) -> Any:
+            """Nothing: numbers in sums and products, in those of indices too, would become float32 tensors."""
+            return model
+
+    quantizer = Quantizer()
     for operator in (ops.aten.conv2d.default, ops.aten.linear.default):  # sums and products lose too much in eight bits
         quantizer.set_operator_type(operator, get_symmetric_quantization_config(is_per_channel=True))
     _part_batch_norms(graph)
@@ -164,21 +171,3 @@ def _part_batch_norms(graph: Any) -> None:
             copy.meta = dict(source.meta)
             norm.replace_input_with(source, copy)
     graph.recompile()
-
-
-def _halved(module: Any) -> Any:
-    """A copy in half precision that still takes and returns float32."""
-    import copy
-
-    import torch
-
-    class Halved(torch.nn.Module):
-        def __init__(self, inner: torch.nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-            outputs = self.inner(*(t.half() if t.is_floating_point() else t for t in tensors))
-            return outputs.float() if isinstance(outputs, torch.Tensor) else tuple(one.float() for one in outputs)
-
-    return Halved(copy.deepcopy(module).half())

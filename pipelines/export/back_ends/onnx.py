@@ -12,6 +12,7 @@ from . import ArrayFunction, ExportJob
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
 SUFFIX = ".onnx"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -37,7 +38,7 @@ def prepare() -> None:
 def export(job: ExportJob, path: Path) -> None:
     """Writes a component, batch left open.
 
-    fp16 keeps inputs and outputs in float32. int8 quantises convolutions and matrix products, weights a channel at a
+    fp16 keeps inputs and outputs in float32, and what the network itself keeps in single precision. int8 quantises convolutions and matrix products, weights a channel at a
     time and activations by the ranges that the calibration inputs show (QDQ); the rest stays float32.
 
     Raises:
@@ -51,10 +52,10 @@ def export(job: ExportJob, path: Path) -> None:
             plain = Path(scratch) / "plain.onnx"
             _write_float(job, plain)
             _quantize(job, plain, path)
+    elif job.precision == "fp16":
+        _write_half(job, path)
     else:
         _write_float(job, path)
-        if job.precision == "fp16":
-            _halve(path)
 
 
 def load(path: Path, component: ComponentContract, threads: int | None = None) -> ArrayFunction:
@@ -82,15 +83,36 @@ def graph_text(path: Path) -> str:
     return "\n".join(f"{node.op_type} {' '.join(node.input)} -> {' '.join(node.output)}" for node in graph.node)
 
 
+def _write_half(job: ExportJob, path: Path) -> None:
+    from ..half_precision import Halved
+
+    halved = Halved(job.module)
+    if halved.keeps_single:
+        _write(halved, (_open_axes(job),), job, path)  # all tensors are one argument of it
+    else:
+        _write_float(job, path)
+        _halve(path)
+
+
 def _write_float(job: ExportJob, path: Path) -> None:
+    _write(job.module, _open_axes(job), job, path)
+
+
+def _open_axes(job: ExportJob) -> tuple[dict[int, Any], ...]:
     import torch
 
     batch = torch.export.Dim("batch", min=1, max=2**31 - 1)
-    shapes = tuple({axis: batch for axis in dynamic_axes(spec)} for spec in job.component.inputs)
+    return tuple({axis: batch for axis in dynamic_axes(spec)} for spec in job.component.inputs)
+
+
+def _write(module: "nn.Module", shapes: tuple[Any, ...], job: ExportJob, path: Path) -> None:
+    """In the precision of the module's weights."""
+    import torch
+
     with quiet():
         try:
             program = torch.onnx.export(
-                job.module,
+                module,
                 job.example,
                 dynamo=True,
                 dynamic_shapes=shapes,

@@ -20,6 +20,8 @@ class Export(ABC):
 
     network: str
     """The component that tells its contracts from those of the method's other pipelines."""
+    command: str | None = None
+    """Arguments of `pocket` that run a bundle THIS_FOLDER; None where no command does."""
 
     @abstractmethod
     def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:

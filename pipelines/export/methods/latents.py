@@ -103,6 +103,7 @@ class LatentExport(Export):
     kind: type[DiffusionPipeline]
     conditions: ExportConditions
     network = "unet"
+    command = "generate {slug} --runtime {back_end} --model THIS_FOLDER"
 
     def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:
         """As `Export.contract`: encoders, UNet and decoder."""
