@@ -21,15 +21,15 @@ RUNTIMES = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
 
 
 class Score(NamedTuple):
-    """A share in 0..1, its 95 % interval, and the number of pictures it was taken on; None of what failed."""
+    """How well a task was done, its 95 % interval, and the number of pictures it was taken on; None of what failed."""
 
-    share: float | None
+    value: float | None
     interval: tuple[float, float] | None
     pictures: int | None
 
     @classmethod
     def of(cls, right: int, pictures: int) -> "Score":
-        """`right` of so many pictures, with Wilson's interval."""
+        """The share of so many pictures that are `right`, with Wilson's interval."""
         return cls(right / pictures, wilson_interval(right, pictures), pictures)
 
 
@@ -42,12 +42,14 @@ class ExportedTask:
         weights: name of the checkpoint, such as "snapgen-nano".
         claim: goes on from "Exported in ... and run by ..., ".
         measure: how well a pipeline does it; the original and its bundles get the same inputs and seeds.
+        unit: of what it measures, of which more is better.
     """
 
     name: str
     weights: str
     claim: str
     measure: Callable[[DiffusionPipeline], Score]
+    unit: str = "share"
 
 
 def measure_bundles(
@@ -77,9 +79,9 @@ def measure_bundles(
                 yield run.row(
                     f"exported-{back_end}-{precision}-{task.name}",
                     f"Exported in {precision} and run by {RUNTIMES[back_end]}, {task.claim}{found.reason}",
-                    measured=found.score.share, unit="share", interval=found.score.interval, n=found.score.pictures,
+                    measured=found.score.value, unit=task.unit, interval=found.score.interval, n=found.score.pictures,
                     seed=0, rival="the model itself in float32, same inputs and seeds",
-                    rival_measured=originals[task.name].share,
+                    rival_measured=originals[task.name].value,
                 )  # fmt: skip
         int8, fp32 = (None if reasons else sum(megabytes[precision]) for precision in ("int8", "fp32"))
         yield run.row(

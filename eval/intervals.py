@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
+
+from .. import missing_package
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -57,6 +59,27 @@ def bootstrap_interval(
     drawn = [statistic(rng.choice(sample, len(sample))) for _ in range(resamples)]
     low, high = np.quantile(drawn, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a mean of few values that are about normal, such as one of each seed.
+
+    Args:
+        values: at least 2.
+        confidence: within (0, 1).
+
+    Raises:
+        ValueError: too few values, or a confidence out of range.
+        ImportError: scipy is missing (extra eval).
+    """
+    if len(values) < 2:
+        raise ValueError(f"values has {len(values)} numbers; needed are at least 2.")
+    try:
+        from scipy.stats import t
+    except ImportError:
+        raise missing_package("an interval over seeds", "scipy", "eval") from None
+    reach = float(t.ppf((1 + _checked(confidence)) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return fmean(values) - reach, fmean(values) + reach
 
 
 def _checked(confidence: float) -> float:

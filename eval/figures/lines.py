@@ -7,7 +7,7 @@ from pathlib import Path
 from ...pipelines.files import whole_file
 from ...training.plot import import_figure
 
-OURS, RIVALS = "#d1495b", ("#2e4057", "#66a182", "#edae49", "#8d99ae")
+OURS, RIVALS = "#d1495b", ("#2e4057", "#66a182", "#edae49", "#8d99ae", "#6c4f77")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,24 @@ class Line:
     intervals: Sequence[tuple[float, float]] | None = None
 
 
+@dataclass(frozen=True)
+class Chart:
+    """Lines of one pair of quantities.
+
+    Attributes:
+        title: above them.
+        axes_names: what x and y are, with their units.
+        lines: at least one, each with at least one point and as many x as y (and intervals); the first is drawn in the
+            colour of ours.
+        log: whether each axis is logarithmic; x then has its ticks at the points of the first line.
+    """
+
+    title: str
+    axes_names: tuple[str, str]
+    lines: Sequence[Line]
+    log: tuple[bool, bool] = (False, False)
+
+
 def draw_lines(
     path: str | Path,
     title: str,
@@ -33,47 +51,53 @@ def draw_lines(
     lines: Sequence[Line],
     log: tuple[bool, bool] = (False, False),
 ) -> Path:
-    """Draw lines into a PNG; the first is drawn in the colour of ours.
+    """Draw one `Chart` into a PNG, as `draw_charts` does."""
+    return draw_charts(path, [Chart(title, axes_names, lines, log)])
+
+
+def draw_charts(path: str | Path, charts: Sequence[Chart]) -> Path:
+    """Draw charts side by side into a PNG.
 
     Args:
         path: of the PNG, which appears whole or not at all; its folder is made.
-        title: above the picture.
-        axes_names: what x and y are, with their units.
-        lines: at least one, each with at least one point and as many x as y (and intervals).
-        log: whether each axis is logarithmic; x then has its ticks at the points of the first line.
+        charts: at least one.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: no lines, or one without points or with another number of x than of y.
+        ValueError: no charts or no lines, or a line without points or with another number of x than of y.
         ModuleNotFoundError: matplotlib is missing.
         OSError: the picture cannot be written.
     """
-    for line in lines:
+    if not charts or not all(chart.lines for chart in charts):
+        raise ValueError("charts or lines are empty; needed is at least one of each.")
+    for line in (line for chart in charts for line in chart.lines):
         counts = {len(line.x), len(line.y), len(line.x if line.intervals is None else line.intervals)}
         if len(counts) > 1 or not line.x:
             raise ValueError(f"line {line.name!r} has {len(line.x)} x and {len(line.y)} y; needed are as many, some.")
-    if not lines:
-        raise ValueError("lines is empty; needed is at least one.")
-    figure = import_figure()(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10)
-    for number, line in enumerate(lines):
+    figure = import_figure()(figsize=(6.4 * len(charts), 4.2), layout="constrained")
+    for number, chart in enumerate(charts):
+        _draw_chart(figure.add_subplot(1, len(charts), number + 1), chart)
+    with whole_file(path) as draft:
+        figure.savefig(draft, format="png", dpi=110)
+    return Path(path)
+
+
+def _draw_chart(axes, chart: Chart) -> None:
+    axes.set_title(chart.title, fontsize=10)
+    for number, line in enumerate(chart.lines):
         _draw_line(axes, line, OURS if number == 0 else RIVALS[(number - 1) % len(RIVALS)])
-    for axis, name, logarithmic in zip("xy", axes_names, log, strict=True):
+    for axis, name, logarithmic in zip("xy", chart.axes_names, chart.log, strict=True):
         getattr(axes, f"set_{axis}label")(name, fontsize=9)
         if logarithmic:
             getattr(axes, f"set_{axis}scale")("log")
             _tick_plainly(getattr(axes, f"{axis}axis"))
-    if log[0]:
-        axes.set_xticks(lines[0].x, [f"{x:.3g}" for x in lines[0].x])
+    if chart.log[0]:
+        axes.set_xticks(chart.lines[0].x, [f"{x:.3g}" for x in chart.lines[0].x])
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
-    with whole_file(path) as draft:
-        figure.savefig(draft, format="png", dpi=110)
-    return Path(path)
 
 
 def _tick_plainly(axis) -> None:

@@ -108,7 +108,10 @@ def test_contenders_that_fail_have_rows_that_say_why(slug, name, monkeypatch, tm
 
     monkeypatch.setattr(cost_rows, "run_contenders", run)
     benchmark, known = find_benchmark(slug), committed(slug, name)
-    rows = benchmark.measure(name, tmp_path, replace(benchmark.settings, **CASES[slug].MEASURED))
+    try:
+        rows = benchmark.measure(name, tmp_path, replace(benchmark.settings, **CASES[slug].MEASURED))
+    except MissingData as error:
+        pytest.skip(str(error))
     assert {row.id for row in rows} == known.keys() - CASES[slug].LACKING.get(name, set())
     timed = [row for row in rows if row.hardware is not None]
     assert timed and all(row.measured is None and " failed: its process ended." in row.claim for row in timed)

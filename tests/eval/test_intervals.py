@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pocket_diffusers.eval.intervals import bootstrap_interval, wilson_interval
+from pocket_diffusers.eval.intervals import bootstrap_interval, student_interval, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 1), (9, 10), (361, 400), (450, 500)])
@@ -49,3 +49,14 @@ def test_bootstrap_is_scipy_s_and_near_the_normal_one():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_few_seeds_are_student_s():
+    values = [27.1, 27.5, 26.9]
+    expected = stats.t.interval(0.9, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert student_interval(values, 0.9) == pytest.approx(expected)
+    assert student_interval([1.0, 3.0]) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4), "two seeds say little"
+    with pytest.raises(ValueError, match="needed are at least 2"):
+        student_interval([1.0])
+    with pytest.raises(ValueError, match="confidence is 1"):
+        student_interval([1.0, 2.0], 1)

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 
-from .... import missing_package
 from ....hub_models.transformer_ascan import AsCANModel
 from ....pipelines.files import read_json, write_json
 from ....pipelines.fitting.loop import FitSettings, fit
@@ -29,6 +28,7 @@ from ....training.objectives.degradation import degrade
 from ....training.plot import import_figure
 from ...benchmark import Run
 from ...figures.lines import Line, draw_lines
+from ...intervals import student_interval
 from ...protocol import protocol_hash
 from ...results import Row
 from ...scores.operations import count_operations, count_parameters
@@ -252,12 +252,8 @@ def _mean_and_interval(shares: Sequence[float]) -> tuple[float, tuple[float, flo
     Raises:
         ImportError: scipy is missing (extra eval).
     """
-    mean, count = fmean(shares), len(shares)
-    if count < 2:
+    mean = fmean(shares)
+    if len(shares) < 2:
         return mean, None
-    try:
-        from scipy.stats import t
-    except ImportError:
-        raise missing_package("an interval over seeds", "scipy", "eval") from None
-    reach = float(t.ppf(0.975, count - 1)) * stdev(shares) / count**0.5
-    return mean, (max(0.0, mean - reach), min(1.0, mean + reach))
+    low, high = student_interval(shares)
+    return mean, (max(0.0, low), min(1.0, high))

@@ -1,16 +1,14 @@
 """How often GenEval's rules say of a picture what people say, on the published answers of its raters."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
-from ...benchmark import MissingData, Run, share
+from ...benchmark import Run, share
 from ...geneval.human import Rating, human_agreement, read_prompts, read_ratings
+from ...real_data import real_data
 from ...results import Row
 from .settings import Settings
 
 LABELS = "evaluation/geneval"
-BESIDE_THE_REPOSITORY = Path(__file__).parents[4] / "shared" / "data"
 
 
 def measure_raters(settings: Settings, run: Run) -> Iterator[Row]:
@@ -36,13 +34,10 @@ def published_ratings() -> list[Rating]:
     """The ratings of GenEval's label file of retrieved pictures.
 
     Raises:
-        MissingData: the file is not below the folder that the environment variable POCKET_DATA names, by default
-            `../shared/data` beside the repository.
+        MissingData: the file is not here.
         ValueError: it is damaged.
     """
-    folder = Path(os.environ.get("POCKET_DATA", BESIDE_THE_REPOSITORY)) / LABELS
-    labels, prompts = folder / "annotations_clip.csv", folder / "evaluation_metadata.jsonl"
-    for path in (labels, prompts):
-        if not path.is_file():
-            raise MissingData(f"{path} is missing: set POCKET_DATA to a folder with {LABELS}/{path.name} of GenEval.")
+    labels, prompts = (
+        real_data(f"{LABELS}/{name}", "GenEval") for name in ("annotations_clip.csv", "evaluation_metadata.jsonl")
+    )
     return read_ratings(labels, read_prompts(prompts))

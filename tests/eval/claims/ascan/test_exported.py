@@ -26,18 +26,18 @@ def test_digits_that_are_read_count():
         return SimpleNamespace(labels=[["7" if label == 1 else str(label)] for label in truth])
 
     score = read_digits(reads_all_but_ones)
-    assert score.share == 1 - truth.count(1) / len(truth) and score.pictures == len(truth)
+    assert score.value == 1 - truth.count(1) / len(truth) and score.pictures == len(truth)
 
 
 def test_objects_that_are_found_count():
     records = list(islice(world_records("test", 32), 6))
     exact = list(map(ground_truth, records))
     nothing = Detections((), (), (), (), ())
-    assert find_objects(SimpleNamespace(detect=lambda pictures: exact), records).share == 1
+    assert find_objects(SimpleNamespace(detect=lambda pictures: exact), records).value == 1
     half = [*exact[:3], *[nothing] * 3]
     found, lost = (sum(map(len, part)) for part in (exact[:3], exact[3:]))
     score = find_objects(SimpleNamespace(detect=lambda pictures: half), records)
-    assert score.share == pytest.approx(2 * found / (2 * found + lost)) and score.pictures == 6
+    assert score.value == pytest.approx(2 * found / (2 * found + lost)) and score.pictures == 6
 
 
 def test_classes_that_the_judge_finds_count():
@@ -51,7 +51,7 @@ def test_classes_that_the_judge_finds_count():
 
     score = draw_named(draw, judge, 2)
     cones = sum(shape == "cone" for _, shape in ALL_PAIRS)
-    assert cones == 10 and (score.share, score.pictures) == ((50 - cones) / 50, 100)
+    assert cones == 10 and (score.value, score.pictures) == ((50 - cones) / 50, 100)
 
 
 def _one(color: str, shape: str) -> Detections:

@@ -60,5 +60,5 @@ def test_pictures_of_pairs_seen_in_training_are_named():
 
     cubes = sum(shape == "cube" for _, shape in SEEN_PAIRS)
     score = named_right(SimpleNamespace(name=name), pipeline, 3)
-    assert (score.share, score.pictures) == ((40 - cubes) / 40, 120) and score.interval[0] < score.share
+    assert (score.value, score.pictures) == ((40 - cubes) / 40, 120) and score.interval[0] < score.value
     assert cubes and len(SEEN_PAIRS) == 40 and not HELD_OUT_PAIRS & set(SEEN_PAIRS)
