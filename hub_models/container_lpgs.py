@@ -101,8 +101,8 @@ def encode_scene(scene: LPGSGaussians, steps: LPGSSteps, circle: Mapping[str, An
     }
     config = {name: value for name, value in scene.config.items() if not name.startswith("_")}
     about = {"version": VERSION, "model": config | {"num_parents": len(cells)}, "steps": asdict(steps)}
-    about["circle"] = None if circle is None else dict(circle)
-    _check_circle(about["circle"])
+    _check_circle(circle)
+    about["circle"] = circle and dict(circle)
     return safetensors.numpy.save(tensors, {"lpgs": json.dumps(about)})
 
 
@@ -172,7 +172,6 @@ def stored_circle(data: bytes) -> dict[str, Any] | None:
         ValueError: when the data cannot be what `encode_scene` makes.
     """
     circle: dict[str, Any] | None = _read(data)[1].get("circle")
-    _check_circle(circle)
     return circle
 
 
@@ -182,7 +181,8 @@ def _check_circle(circle: Any) -> None:
     good = isinstance(circle, dict) and set(circle) == {"center", "distance", "elevation", "up"}
     good = good and isinstance(circle["center"], list | tuple) and len(circle["center"]) == 3
     good = good and all(map(_is_moderate, (*circle["center"], circle["distance"], circle["elevation"])))
-    if not (good and circle["up"] in UP_AXES):
+    good = good and circle["distance"] > 0 and abs(circle["elevation"]) <= 89 and circle["up"] in UP_AXES
+    if not good:
         raise ValueError(
             f"circle of an LPGS file must have center (three numbers), distance, elevation and up, not {shown(circle)}."
         )
@@ -249,6 +249,7 @@ def _read(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(
             f"An LPGS file must be of version {VERSION} with tensors {sorted(wanted)}, not {shown(version)}."
         )
+    _check_circle(about.get("circle"))
     return tensors, about
 
 

@@ -9,14 +9,15 @@ const FARTHEST = 50;
 
 export class OrbitCamera {
   /**
-   * @param {{center: number[], radius: number}} ball around the scene, as `sceneBall` gives it.
+   * @param {{center: number[], radius: number}} ball around the scene, as `sceneBall` gives it; or a circle,
+   *   {center: number[], distance: number, elevation: number}, on which the first view stands, in degrees.
    * @param {number[]} up the scene's direction that points up in the picture, of length 1.
    * @param {number} aspect width of the picture by its height; the first view holds all of the ball.
    */
-  constructor({ center, radius }, up, aspect) {
-    this.radius = radius;
+  constructor({ center, radius = null, distance = null, elevation = ELEVATION }, up, aspect) {
+    this.radius = radius ?? (distance * Math.sin((FIELD_OF_VIEW * Math.PI) / 360)) / MARGIN;
     this.up = up;
-    this.start = { center, aspect };
+    this.start = { center, aspect, distance, elevation };
     this.reset();
   }
 
@@ -24,9 +25,9 @@ export class OrbitCamera {
   reset() {
     const halfAngle = Math.atan(Math.min(1, this.start.aspect) * Math.tan((FIELD_OF_VIEW * Math.PI) / 360));
     this.center = this.start.center;
-    this.distance = (MARGIN * this.radius) / Math.sin(halfAngle);
+    this.distance = this.start.distance ?? (MARGIN * this.radius) / Math.sin(halfAngle);
     this.azimuth = 0;
-    this.elevation = (ELEVATION * Math.PI) / 180;
+    this.elevation = (this.start.elevation * Math.PI) / 180;
   }
 
   /** Turns the scene with the hand: to the right and down, in radians. */

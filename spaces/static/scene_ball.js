@@ -3,7 +3,7 @@
 const SHARE = 0.95; // of what is opaque lies in the ball
 
 /**
- * A ball around what is opaque, without the farthest twentieth of it: `scene_ball` of pipelines/splat_rendering.py.
+ * A ball around what is opaque, without the farthest twentieth of it: `scene_ball` of pipelines/scene_cameras.py.
  * @param {Gaussians} gaussians as `decodeSplats` gives them, one at least.
  * @returns {{center: number[], radius: number}}
  * @throws {Error} when they are not finite.

@@ -37,12 +37,15 @@ export class SplatViewer {
   /**
    * Shows a scene, whole; resolves when it is drawn.
    * @param {Gaussians} gaussians as `decodeSplats` gives them.
+   * @param {{center: number[], distance: number, elevation: number}|null} circle from where the scene is best looked
+   *   at, in its units and degrees; all of it is seen where there is none.
    * @throws {Error} when there are none, or more than the device holds.
    */
-  async show(gaussians) {
+  async show(gaussians, circle = null) {
     if (gaussians.count === 0) throw new Error("The scene is empty: it holds no Gaussian.");
     this.renderer.setSplats(gaussians);
-    this.camera = new OrbitCamera(sceneBall(gaussians), this.up, this.canvas.clientWidth / this.canvas.clientHeight);
+    const aspect = this.canvas.clientWidth / this.canvas.clientHeight;
+    this.camera = new OrbitCamera(circle ?? sceneBall(gaussians), this.up, aspect);
     this.#sorter?.terminate();
     this.#sorter = new Worker(SORTER, { type: "module" });
     this.#sorter.onmessage = ({ data }) => this.#take(data);

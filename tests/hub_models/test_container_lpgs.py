@@ -17,6 +17,7 @@ from pocket_diffusers.hub_models.container_lpgs import (
     encode_scene,
     round_parents,
     storage_report,
+    stored_circle,
 )
 from pocket_diffusers.hub_models.gaussians_lpgs import LPGSGaussians
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, look_at
@@ -323,3 +324,37 @@ def test_a_file_says_in_json_what_it_holds():
     assert about["steps"] == asdict(STEPS) and about["version"] == 1
     assert set(about["steps"]) == {field.name for field in fields(LPGSSteps)}
     assert about["model"]["num_parents"] == 20
+
+
+CIRCLE = {"center": [0.0, 1.0, 2.0], "distance": 3.0, "elevation": -20.0, "up": "z"}
+
+
+def test_a_file_says_from_where_its_scene_is_looked_at():
+    plain, told_so = encode_scene(scene(), STEPS), encode_scene(scene(), STEPS, CIRCLE)
+    assert stored_circle(plain) is None and stored_circle(told_so) == CIRCLE
+    assert_same(decode_scene(told_so), decode_scene(plain))
+
+
+@pytest.mark.parametrize(
+    "circle",
+    [
+        {**CIRCLE, "center": [0.0, 1.0]},
+        {**CIRCLE, "center": "abc"},
+        {**CIRCLE, "center": [0.0, 1.0, float("nan")]},
+        {**CIRCLE, "distance": 0.0},
+        {**CIRCLE, "distance": True},
+        {**CIRCLE, "elevation": 90.0},
+        {**CIRCLE, "up": "w"},
+        {"center": [0.0, 1.0, 2.0]},
+        [1, 2],
+        7,
+    ],
+    ids=str,
+)
+def test_a_circle_that_is_none_is_refused(circle):
+    sentence = "circle of an LPGS file must have center"
+    with pytest.raises(ValueError, match=sentence):
+        encode_scene(scene(), STEPS, circle)
+    data = encode_scene(scene(), STEPS)
+    with pytest.raises(ValueError, match=sentence):
+        decode_scene(retold(data, {**told(data), "circle": circle}))

@@ -13,6 +13,7 @@ const MOST_GRID_NUMBERS = 2 ** 26; // 0.3 GB
 const LARGEST = 2 ** 31 - 1;
 const LARGEST_NUMBER = 1e9;
 const TENSORS = { positions: "U8", scales: "U8", grid: "U8", networks: "F16" };
+const UP_AXES = ["x", "y", "z", "-x", "-y", "-z"];
 const STEPS = ["position_step", "scale_step", "grid_step"];
 const WHOLE = {
   num_parents: [1, LARGEST], grid_dim: [1, 256], hash_levels: [1, 32], hash_log2_size: [0, 24],
@@ -109,7 +110,26 @@ function read(data) {
   }
   checkSteps(about.steps);
   checkConfig(about.model);
-  return { streams, config: about.model, steps: about.steps };
+  const circle = about.circle ?? null;
+  checkCircle(circle);
+  return { streams, config: about.model, steps: about.steps, circle };
+}
+
+/**
+ * From where a scene is best looked at.
+ * @param {Uint8Array} data a file that `decodeScene` reads.
+ * @returns {{center: number[], distance: number, elevation: number, up: string}|null} in the scene's units and degrees.
+ */
+export function storedCircle(data) {
+  return read(data).circle;
+}
+
+function checkCircle(circle) {
+  if (circle === null) return;
+  const numbers = [...(circle?.center ?? []), circle?.distance, circle?.elevation];
+  const right = numbers.length === 5 && numbers.every((value) => Math.abs(value) <= LARGEST_NUMBER);
+  const upright = UP_AXES.includes(circle?.up) && circle.distance > 0 && Math.abs(circle.elevation) <= 89;
+  check(right && upright, "circle of an LPGS file must have center (three numbers), distance, elevation and up.");
 }
 
 function checkSteps(steps) {

@@ -1,4 +1,5 @@
 import { Background } from "./background.js";
+import { storedCircle } from "./lpgs_decoder.js";
 import { readSafetensors } from "./safetensors.js";
 import { SplatViewer } from "./splat_viewer.js";
 
@@ -10,7 +11,7 @@ const decoders = {
   splatz: new Background("./splat_decoder_worker.js"),
 };
 const ready = prepare();
-let shown = null; // the splats on the canvas
+let shown = null; // the splats on the canvas, and the circle from where they are looked at
 let asked = 0; // files, of which only the last is shown
 
 function tell(words, { fraction = null, wrong = false } = {}) {
@@ -32,7 +33,9 @@ async function open(name, read) {
     const start = performance.now();
     const splats = await decoder.generate(bytes, (fraction, words) => say(`Unpacking: ${words}`, { fraction }));
     if (turn !== asked) return;
-    await draw(splats);
+    shown = { splats, circle: circleOf(name, bytes) };
+    if (shown.circle !== null) at("up").value = shown.circle.up;
+    await draw();
     const seconds = ((performance.now() - start) / 1000).toFixed(2);
     const held = `${grouped(splats.count)} splats · ${grouped(bytes.length)} bytes`;
     say(`1 scene in ${seconds} s, in this browser · ${held}`);
@@ -43,9 +46,13 @@ async function open(name, read) {
 }
 
 function decoderOf(name) {
-  const ending = name.split(".").at(-1).toLowerCase();
+  const ending = endingOf(name);
   if (Object.hasOwn(decoders, ending)) return decoders[ending];
   throw new Error(`The file's name must end in .lpgs or .splatz, not ${name}.`);
+}
+
+function endingOf(name) {
+  return name.split(".").at(-1).toLowerCase();
 }
 
 async function prepare() {
@@ -53,11 +60,14 @@ async function prepare() {
   return new SplatViewer(at("splats"));
 }
 
-async function draw(splats) {
+async function draw() {
   const viewer = await ready;
   viewer.up = DIRECTIONS[at("up").value];
-  await viewer.show(splats);
-  shown = splats;
+  await viewer.show(shown.splats, shown.circle);
+}
+
+function circleOf(name, bytes) {
+  return endingOf(name) === "lpgs" ? storedCircle(bytes) : null;
 }
 
 /** A row for each part of a file, the largest first. */
@@ -101,16 +111,13 @@ function openFile(file) {
 }
 
 for (const button of document.querySelectorAll(".examples button")) {
-  button.onclick = () => {
-    at("up").value = button.dataset.up;
-    open(button.dataset.scene, () => fetchBytes(button.dataset.scene));
-  };
+  button.onclick = () => open(button.dataset.scene, () => fetchBytes(button.dataset.scene));
 }
 at("file").onchange = ({ target }) => {
   if (target.files.length) openFile(target.files[0]);
   target.value = "";
 };
-at("up").onchange = () => shown && draw(shown);
+at("up").onchange = () => shown && draw();
 document.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("dropping");

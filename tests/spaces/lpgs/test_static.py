@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,18 @@ from tiny_lpgs import MODELS, make_scene
 
 from pocket_diffusers import checkpoint
 from pocket_diffusers.hub_models import container_lpgs
-from pocket_diffusers.hub_models.container_lpgs import LPGSSteps, decode_scene, encode_scene, storage_report
+from pocket_diffusers.hub_models.container_lpgs import (
+    LPGSSteps,
+    decode_scene,
+    encode_scene,
+    storage_report,
+    stored_circle,
+)
 from pocket_diffusers.hub_models.rendering.entropy_coding import encode
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_codec import decode_splats, encode_splats
-from pocket_diffusers.pipelines.loading import load_pipeline
-from pocket_diffusers.pipelines.splat_rendering import turntable
+from pocket_diffusers.pipelines.scene_cameras import Circle, circle_of
 from pocket_diffusers.spaces.build_static import SHARED, SPACES
 
 HOSTILE_CASES = int(os.environ.get("POCKET_HOSTILE_CASES", "1000")) // 5
@@ -198,23 +204,23 @@ def test_the_browser_draws_what_python_draws_and_tells_the_bytes(site, serve_fol
     page.locator(".examples button").click()
     page.get_by_text("in this browser ·").wait_for()
     data = (site / "scene.lpgs").read_bytes()
-    gaussians, up = unpacked(data), load_pipeline("lpgs", on_cpu=True).config.up
+    gaussians, circle = unpacked(data), circle_of(stored_circle(data))
     assert f"{len(gaussians):,} splats · {len(data):,} bytes" in page.inner_text("#words")
-    assert page.locator("#up").input_value() == up, "the button must say the scene's own direction"
-    check_picture(page, gaussians, up)
+    assert page.locator("#up").input_value() == circle.up == "y"
+    check_picture(page, gaussians, circle)
     page.locator("#up").select_option("x")
-    check_picture(page, gaussians, "x")
+    check_picture(page, gaussians, replace(circle, up="x"))
     rows = [row.split("\t") for row in page.locator("#storage tbody tr").all_inner_texts()]
     told = {name: int(size.replace(",", "")) for name, size, _ in rows}
     assert told == {**storage_report(data), "all": len(data)}
 
 
-def check_picture(page, gaussians: Gaussians, up: str) -> None:
+def check_picture(page, gaussians: Gaussians, circle: Circle) -> None:
     """The canvas must come to show what the rasteriser does, its round corners apart."""
     inner = np.s_[12:-12, 12:-12]
     drawn = picture(page)
     height, width, _ = drawn.shape
-    view = turntable(gaussians, 1, width, height, up=up)
+    view = circle.cameras(1, width, height)
     rgb = rasterize_gaussians(gaussians, view.viewmats, view.Ks, width, height, torch.zeros(3), form="torch").rgb[0]
     expected = rgb.clamp(0, 1).permute(1, 2, 0).numpy()
     assert expected[inner].mean() > 0.01, "there is something to see"
