@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from naive_lpgs import tree_by_hand
 from torch.testing import assert_close
 
 from pocket_diffusers.hub_models.gaussians_lpgs import START_OPACITY, LPGSGaussians, TreeAttention
@@ -46,54 +47,6 @@ def network_size(made: LPGSGaussians) -> int:
     return sum(value.numel() for name, value in made.named_parameters() if name not in apart)
 
 
-def contracted(point: torch.Tensor, made: LPGSGaussians) -> torch.Tensor:
-    """Equation 10 of Mip-NeRF 360, then its ball of radius 2 into the unit cube."""
-    x = (point - torch.tensor(made.config.center)) / made.config.radius
-    length = math.sqrt(sum(float(v) ** 2 for v in x))
-    return ((x if length <= 1 else (2 - 1 / length) * (x / length)) + 2) / 4
-
-
-def tree_by_hand(made: LPGSGaussians, parent: int) -> list[dict[str, torch.Tensor]]:
-    """The nodes of one tree, the parent first."""
-    config = made.config
-    where, log_scale = made.parent_means[parent], made.parent_log_scales[parent]
-    largest = math.exp(float(log_scale.max()))
-    feature = made.grid(contracted(where, made)[None])[0]
-    places = [where]
-    if config.children_per_parent:
-        offsets = made.position_head(made.displacement_features(feature)).view(-1, 3)
-        places += [where + config.child_offset_radius * largest * torch.tanh(offset) for offset in offsets]
-    tokens = [made.attribute_features(made.grid(contracted(place, made)[None])[0]) for place in places]
-    if made.tree_attention is not None:
-        a = made.tree_attention
-        mixed = []
-        for token in tokens:
-            scores = [float(a.query(token) @ a.key(other)) / math.sqrt(config.grid_dim) for other in tokens]
-            total = sum(math.exp(score) for score in scores)
-            weighted = sum(math.exp(s) / total * a.value(other) for s, other in zip(scores, tokens, strict=True))
-            mixed.append(token + weighted / (1 + math.exp(-float(a.gate))))
-        tokens = mixed
-    nodes = []
-    for index, (place, token) in enumerate(zip(places, tokens, strict=True)):
-        told = [token]
-        if config.mlp_position:
-            told.append(contracted(place, made))
-        if config.mlp_distance:
-            told.append((place - where).square().sum().sqrt()[None] / largest)
-        told = torch.cat(told)
-        shape = made.shape_head(told)
-        nodes.append(
-            {
-                "means": place,
-                "log_scales": log_scale + (shape[:3].clamp(-4, 4) if index else 0),
-                "quaternions": shape[3:] + torch.tensor([1.0, 0, 0, 0]),
-                "opacity_logits": made.opacity_head(told)[0] - math.log(9),
-                "sh": made.color_head(told).view(-1, 3),
-            }
-        )
-    return nodes
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -103,6 +56,7 @@ def tree_by_hand(made: LPGSGaussians, parent: int) -> list[dict[str, torch.Tenso
         {"attention": False},
         {"mlp_position": False, "mlp_distance": False, "sh_degree": 3},
         {"encoding": "frequency"},
+        {"contraction": "box"},
     ],
     ids=str,
 )
@@ -116,6 +70,16 @@ def test_splats_are_those_of_each_tree_by_hand_parents_first(changes):
         for node, wanted in enumerate(tree_by_hand(made, parent)):
             for name, value in wanted.items():
                 assert_close(getattr(splats, name)[node * 7 + parent], value, atol=1e-9, rtol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("encoding", ["hash", "frequency"])
+@torch.no_grad()
+def test_half_precision_knows_fine_details_of_positions(encoding):
+    made = scene(encoding=encoding, hash_max_resolution=2048, children_per_parent=0)
+    full, halved = made.expand(), made.half().expand()
+    assert made.color_head[-1].weight.dtype == torch.float16 and torch.equal(halved.means, full.means)
+    for name, value in full.tensors().items():
+        assert (getattr(halved, name) - value).norm() < 5e-3 * value.norm(), name
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def prepare() -> None:
 def export(job: ExportJob, path: Path) -> None:
     """Writes a component, batch left open.
 
-    fp16 keeps inputs and outputs in float32, and what the network itself keeps in single precision. int8 quantises
+    fp16 keeps inputs and outputs in float32, and whatever weights the network itself keeps there. int8 quantises
     convolutions and matrix products, weights a channel at a time and activations by the ranges that the calibration
     inputs show (QDQ); the rest stays float32.
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from pocket_diffusers.hub_models.layers.relative_attention import RelativeTransformerBlock
 from pocket_diffusers.pipelines.export.back_ends import ExportJob, back_end_module
+from pocket_diffusers.pipelines.export.contract import ComponentContract, TensorSpec
 from pocket_diffusers.pipelines.export.exporter_config import dummy_inputs
 from pocket_diffusers.pipelines.export.methods import export_of
 from pocket_diffusers.pipelines.loading import load_pipeline
@@ -72,6 +73,33 @@ def test_int8_keeps_attention_with_a_relative_position_bias(tmp_path):
     with torch.no_grad():
         reference = network(x).numpy()
     assert np.linalg.norm(found - reference) / np.linalg.norm(reference) < 0.05
+
+
+class Rows(nn.Module):
+    """Rows of a table, their numbers reckoned from others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.mix = nn.Parameter(torch.randn(20, 8)), nn.Linear(8, 8)
+
+    def forward(self, index: torch.Tensor) -> torch.Tensor:
+        return self.mix(self.table[2 + 3 * index.long()])
+
+
+def test_int8_leaves_indices_alone(tmp_path):
+    network, executorch = Rows().eval(), back_end_module("executorch", "int8")
+    index = TensorSpec("index", ("batch",), "int32", 0, 5, "")
+    component = ComponentContract("rows", (index,), (TensorSpec("y", ("batch", 8), "float32", None, None, ""),), "")
+    calibration = [(torch.tensor([value], dtype=torch.int32),) for value in range(6)]
+    job = ExportJob(network, component, "int8", dummy_inputs(component), calibration)
+    executorch.export(job, tmp_path / "rows.pte")
+    run = executorch.load(tmp_path / "rows.pte", component)
+    with torch.no_grad():
+        for value in range(6):
+            reference = network.mix(network.table[[2, 5, 8, 11, 14, 17][value]]).numpy()
+            (found,) = run(np.array([value], np.int32))
+            assert np.linalg.norm(found[0] - reference) / np.linalg.norm(reference) < 0.05
 
 
 class Twice(Net):
