@@ -14,7 +14,7 @@ from ....hub_models.container_lpgs import decode_scene
 from ....hub_models.rendering.gaussians import Gaussians
 from ....hub_models.rendering.splat_files import write_splats
 from ....pipelines.fitting.forest_lpgs import ForestFit
-from ....pipelines.fitting.gaussian_fitting import Densification, fit_gaussians, splats_at
+from ....pipelines.fitting.gaussian_fitting import fit_gaussians, splats_at
 from ....pipelines.fitting.loop import FitSettings, fit
 from ....pipelines.fitting.scene_lpgs import NEARLY_ALL, LPGSFit, encode_within, plant_in_points
 from ....pipelines.fitting.splat_views import SplatViews
@@ -129,10 +129,13 @@ def _fit_trees(scene: WorldScene, how: LPGSFit, folder: Path) -> bytes:
 
 
 def _fit_plain(scene: WorldScene, seed: int, folder: Path) -> Gaussians:
-    """From the same points as trees, which splats are added to and removed from at the same steps, without a limit."""
+    """From the same points as trees, with splats added and removed at the same steps, up to as many as trees unpack to.
+
+    Without that limit so few steps would grow hundreds of thousands, which show the pictures alone that they learned.
+    """
     seen, how = scene.captures[0], replace(scene.preset, seed=seed).fit()
     _, rule, radius = plant_in_points(seen.positions, how)
-    densification = replace(rule.trees, max_splats=Densification.max_splats)
+    densification = replace(rule.trees, max_splats=(1 + how.children_per_parent) * how.parents)
     views, start = SplatViews.of_pictures(seen.posed), splats_at(seen.positions, seen.rgb)
     return fit_gaussians(views, start, _settings(how), densification, radius, folder, progress=False)
 
