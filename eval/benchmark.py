@@ -117,7 +117,7 @@ class Benchmark(Generic[Settings]):
             f"{path.stem}: {one['name']} failed: {one['error']}"
             for path in sorted((Path(output) / self.slug).glob("*.json"))
             for one in read_json(path)["measurements"]
-            if one["error"] is not None
+            if one.get("error") is not None
         ]
 
     def drafts(self, output: Path) -> Path:

@@ -94,7 +94,7 @@ MODELS = {
 # What its benchmark measures in the contract: how much less than it does by itself, and what not at all
 
 MEASURED = {
-    "repeats": 2, "threads": 1, "seeds": 1, "world": replace(SCENE["nano"], steps=4, image_size=16, max_bytes=30_000),
+    "repeats": 2, "threads": 1, "seeds": 1, **dict.fromkeys(("world", "ablated"), replace(SCENE["nano"], steps=4, image_size=16, max_bytes=30_000)),
 }  # fmt: skip
 NOT_MEASURED = {
     "curve": "fits to real scenes take hours: tests/eval/claims/lpgs/test_curve.py measures a scene of 400 splats",

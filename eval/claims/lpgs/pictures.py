@@ -1,6 +1,7 @@
 """LPGS from pictures: beside plain splats that learn from the same ones, and what each of its parts is worth."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -51,6 +52,7 @@ def measure_pictures(settings: Settings, run: Run) -> Iterator[Row]:
 
 def measure_ablation(settings: Settings, run: Run) -> Iterator[Row]:
     """PSNR of held-out pictures without each part of LPGS in turn, beside that of all of it."""
+    settings = replace(settings, world=settings.ablated)
     fits = world_fits((FULL, *WITHOUT), settings, run.record_path())
     full, where = fits[FULL], _where(settings)
     yield run.row(

@@ -24,7 +24,8 @@ class Settings:
         regression_steps: before a fit to a scene.
         fit_side: of the pictures that such a fit matches.
         curve_side: of the pictures in which its result is compared.
-        world: the scene of PocketWorld that is learned from pictures, and how: that of lpgs-nano, in fewer steps.
+        world: the scene of PocketWorld that is learned from pictures, and how; lpgs-nano was.
+        ablated: likewise where parts of LPGS are left out, in fewer steps.
         seeds: of each of those fits.
         back_ends: whose bundles show lpgs-nano.
     """
@@ -39,6 +40,7 @@ class Settings:
     regression_steps: int = 250
     fit_side: int = 256
     curve_side: int = 384
-    world: ScenePreset = replace(SCENE["nano"], steps=600)
+    world: ScenePreset = SCENE["nano"]
+    ablated: ScenePreset = replace(SCENE["nano"], steps=600)
     seeds: int = 2
     back_ends: tuple[str, ...] = tuple(RUNTIMES)

@@ -9,7 +9,12 @@ from pocket_diffusers.eval.claims.lpgs.benchmark import BENCHMARK
 from pocket_diffusers.eval.claims.lpgs.world_fits import FULL, PLAIN, WITHOUT, WorldFit
 from pocket_diffusers.training.recipe_lpgs import SCENE
 
-SETTINGS = replace(BENCHMARK.settings, world=replace(SCENE["nano"], image_size=16), seeds=2)
+SETTINGS = replace(
+    BENCHMARK.settings,
+    world=replace(SCENE["nano"], image_size=16),
+    ablated=replace(SCENE["nano"], image_size=24),
+    seeds=2,
+)
 
 
 def measure(name, output, monkeypatch, fits, settings=SETTINGS):
@@ -50,6 +55,7 @@ def test_ablation_rows_are_differences_seed_by_seed(tmp_path, monkeypatch):
     made = {FULL: fits(FULL, (24.0, 26.0))}
     made |= {part: fits(part, (23.0 - number, 25.5 - number)) for number, part in enumerate(WITHOUT)}
     rows = measure("ablation", tmp_path, monkeypatch, made)
+    assert "pictures of 24x24 pixels" in rows["ablation-full"].claim
     assert list(rows) == ["ablation-full", *(f"ablation-without-{part}" for part in WITHOUT)]
     assert rows["ablation-full"].measured == 25
     for number, part in enumerate(WITHOUT):
