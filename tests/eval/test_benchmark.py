@@ -11,7 +11,8 @@ from pocket_diffusers.eval.results import read_rows
 def note(run, error=None):
     path = run.record_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"measurements": [{"name": "a", "error": None}, {"name": "b", "error": error}]}))
+    others = [{"name": "a", "error": None}, {"name": "c"}]  # what is no contender of a contest has no place for one
+    path.write_text(json.dumps({"measurements": [*others, {"name": "b", "error": error}]}))
 
 
 def measurement(id, seen=None, error=None, target=None):

@@ -9,12 +9,8 @@ from pocket_diffusers.eval.claims.lpgs.benchmark import BENCHMARK
 from pocket_diffusers.eval.claims.lpgs.world_fits import FULL, PLAIN, WITHOUT, WorldFit
 from pocket_diffusers.training.recipe_lpgs import SCENE
 
-SETTINGS = replace(
-    BENCHMARK.settings,
-    world=replace(SCENE["nano"], image_size=16),
-    ablated=replace(SCENE["nano"], image_size=24),
-    seeds=2,
-)
+WORLD, ABLATED = (replace(SCENE["nano"], image_size=side) for side in (16, 24))
+SETTINGS = replace(BENCHMARK.settings, world=WORLD, ablated=ABLATED, seeds=2)
 
 
 def measure(name, output, monkeypatch, fits, settings=SETTINGS):
