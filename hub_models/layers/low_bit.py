@@ -79,6 +79,7 @@ class LowBitLayer(nn.Module):
         Raises:
             ValueError: NaN or infinite weights.
         """
+        weight = weight.float()
         self._pack(weight, alternating_scales(weight, self.levels))
         self.weight_dtype = weight_dtype
         return self

@@ -4,17 +4,23 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from damaged_files import damaged
 from diffusers import (
+    ConfigMixin,
     DDIMPipeline,
     DDIMScheduler,
+    ModelMixin,
     PipelineQuantizationConfig,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UNet2DModel,
 )
+from diffusers.configuration_utils import register_to_config
 from diffusers.quantizers import auto
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -300,6 +306,34 @@ def test_hostile_packed_weights_are_refused(packed, tmp_path, key, change, messa
     save_file(tensors if changed is None else {**tensors, key: changed.contiguous()}, place / WEIGHTS)
     with pytest.raises(ValueError, match=message):
         UNet2DConditionModel.from_pretrained(place)
+
+
+class OneConvolution(ModelMixin, ConfigMixin):
+    """The least that diffusers loads."""
+
+    @register_to_config
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3)
+
+
+def test_damaged_files_are_refused_or_read_as_levels(tmp_path):
+    torch.manual_seed(0)
+    config = BitsFusionConfig(default_bits=2)
+    pack_model(prepare_training(OneConvolution(), config)).save_pretrained(tmp_path)
+    whole, draw, refused = (tmp_path / WEIGHTS).read_bytes(), np.random.default_rng(0), 0
+    for _ in range(1000):
+        (tmp_path / WEIGHTS).unlink()  # tensors of the last one may still be mapped into memory
+        (tmp_path / WEIGHTS).write_bytes(damaged(whole, draw))
+        try:
+            read = OneConvolution.from_pretrained(tmp_path).convolution
+        except (ValueError, OSError, SafetensorError) as error:
+            assert str(error)
+            refused += 1
+            continue
+        levels = read.rounded_weight() / read.scales.float().view(-1, 1, 1, 1)
+        assert levels.abs().max() <= 2 and torch.equal(levels, levels.round())
+    assert 400 < refused < 1000
 
 
 def test_offloading_to_the_disk_is_refused(folder):
