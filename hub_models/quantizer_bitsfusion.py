@@ -69,27 +69,25 @@ class BitsFusionConfig(QuantizationConfigMixin):
         """The recipe of 1.99 bits for the UNet of Stable Diffusion 1.5 (arXiv 2406.04333, appendix H)."""
         return cls(json.loads(PUBLISHED_RECIPE.read_text(encoding="utf-8"))["bits"], default_bits=None)
 
-    def layer_bits(self, model: nn.Module, in_full_precision: Collection[str] = ()) -> dict[str, int]:
+    def layer_bits(self, model: nn.Module) -> dict[str, int]:
         """Bits of each layer of a model that is to be quantised, in the model's order.
 
-        Args:
-            model: with plain or low-bit layers.
-            in_full_precision: as `modules_to_not_convert`, from the model's own class.
+        What the model's class wants in float32 is as out of `default_bits`' reach as `modules_to_not_convert`.
 
         Raises:
             ValueError: `bits` names a layer that the model lacks, or the model has nothing to quantise.
         """
-        kinds = (*LOW_BIT, *LOW_BIT.values())
-        layers = [name for name, module in model.named_modules() if type(module) in kinds]
+        layers = [name for name, module in model.named_modules() if type(module) in LOW_BIT]
         for name in self.bits.keys() - set(layers):
             nearest = difflib.get_close_matches(name, layers, n=1, cutoff=0)
             near = f" (nearest: {nearest[0]!r})" if nearest else ""
             raise ValueError(f"bits must name Linear or Conv2d layers of {type(model).__name__}, not {name!r}{near}.")
-        skipped = [f".{part}." for part in (*self.modules_to_not_convert, *in_full_precision)]
+        own = getattr(model, "_keep_in_fp32_modules", None) or ()
+        kept = (*self.modules_to_not_convert, *((own,) if isinstance(own, str) else own))
         result = dict(self.bits)
         if self.default_bits is not None:
             for name in layers:
-                if not any(part in f".{name}." for part in skipped):
+                if not any(f".{part}." in f".{name}." for part in kept):
                     result.setdefault(name, self.default_bits)
         if not result:
             raise ValueError(f"{type(model).__name__} has no Linear or Conv2d layer to quantise.")
@@ -125,14 +123,8 @@ class BitsFusionQuantizer(DiffusersQuantizer):
         """Without a type of the caller's, what is not packed is float32."""
         return torch.float32 if torch_dtype is None else torch_dtype
 
-    def _process_model_before_weight_loading(
-        self,
-        model: ModelMixin,
-        device_map: Any = None,
-        keep_in_fp32_modules: Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        layers = _to_low_bit(model, self.quantization_config, keep_in_fp32_modules or ())
+    def _process_model_before_weight_loading(self, model: ModelMixin, **kwargs: Any) -> None:
+        layers = _to_low_bit(model, self.quantization_config)
         if self.pre_quantized:
             for layer in layers.values():
                 layer.freeze_empty(torch.get_default_dtype())
@@ -186,9 +178,11 @@ def prepare_training(model: ModelMixin, config: BitsFusionConfig) -> ModelMixin:
     """Puts low-bit layers in training in place of a model's plain ones; `pack_model` follows when they have learnt.
 
     Raises:
-        ValueError: a recipe of other layers, or weights that are NaN or infinite.
+        ValueError: a recipe of other layers, a model that has low-bit layers, or weights that are NaN or infinite.
     """
-    _to_low_bit(model, config, model._keep_in_fp32_modules or ())
+    if _low_bit_layers(model):
+        raise ValueError("the model must have plain layers, which dequantize() gives a packed one back.")
+    _to_low_bit(model, config)
     model.register_to_config(quantization_config=config)
     return model
 
@@ -232,9 +226,9 @@ def average_bits(
     return (total + CACHED_VALUE_BITS * cached_values) / math.fsum(weights.values())
 
 
-def _to_low_bit(model: ModelMixin, config: BitsFusionConfig, kept: Collection[str]) -> dict[str, LowBitLayer]:
+def _to_low_bit(model: ModelMixin, config: BitsFusionConfig) -> dict[str, LowBitLayer]:
     made = {}
-    for name, bits in config.layer_bits(model, kept).items():
+    for name, bits in config.layer_bits(model).items():
         layer = model.get_submodule(name)
         try:
             made[name] = LOW_BIT[type(layer)].of(layer, bits)

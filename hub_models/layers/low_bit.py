@@ -22,9 +22,8 @@ class LowBitLayer(nn.Module):
     `levels.count`, and `scales`, float16 [out]; it then decodes the same numbers at each call. The bias stays as it is.
     """
 
-    levels: Levels | None = (
-        None  # a layer that `of` did not make is a plain one: peft makes adapters of their layer's class
-    )
+    # A layer that `of` did not make has no levels and is a plain one: peft makes adapters of their layer's class.
+    levels: Levels | None = None
     weight_shape: torch.Size
 
     @classmethod
@@ -39,12 +38,11 @@ class LowBitLayer(nn.Module):
             made = cls(**cls._arguments(layer))
         made.levels, made.weight_shape, made.weight_dtype = levels, layer.weight.shape, layer.weight.dtype
         made.weight, made.bias = layer.weight, layer.bias
-        is_empty = layer.weight.is_meta  # its values are still to come
-        made.scales = nn.Parameter(
-            layer.weight.new_empty(len(layer.weight), dtype=torch.float32)
-            if is_empty
-            else alternating_scales(layer.weight, levels)
-        )
+        if layer.weight.is_meta:  # its values are still to come
+            scales = layer.weight.new_empty(len(layer.weight), dtype=torch.float32)
+        else:
+            scales = alternating_scales(layer.weight, levels)
+        made.scales = nn.Parameter(scales)
         return made.train(layer.training)
 
     @staticmethod
@@ -242,5 +240,6 @@ def _scratch(count: int) -> Float32[Tensor, " weights"]:
     """Memory of this thread for decoded weights, as large as the largest that it held so far."""
     held: Tensor | None = getattr(_kept, "memory", None)
     if held is None or len(held) < count:
-        _kept.memory = held = torch.empty(count)
+        with torch.inference_mode(False):  # or calls outside of that mode could not use it
+            _kept.memory = held = torch.empty(count)
     return held

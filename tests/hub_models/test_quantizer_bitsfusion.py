@@ -341,6 +341,22 @@ def test_offloading_to_the_disk_is_refused(folder):
         UNet2DConditionModel.from_pretrained(folder, quantization_config=BitsFusionConfig(), device_map={"": "disk"})
 
 
+def test_what_the_model_s_class_wants_in_float32_stays_unless_named():
+    model = nn.Sequential(nn.ModuleDict({"norm_out": nn.Linear(4, 4), "inner": nn.Linear(4, 4)}), nn.Linear(4, 4))
+    assert BitsFusionConfig().layer_bits(model) == {"0.norm_out": 4, "0.inner": 4, "1": 4}
+    model._keep_in_fp32_modules = ["norm_out", "inn"]
+    assert BitsFusionConfig().layer_bits(model) == {"0.inner": 4, "1": 4}
+    assert BitsFusionConfig({"0.norm_out": 8}, modules_to_not_convert=["0"]).layer_bits(model) == {
+        "0.norm_out": 8,
+        "1": 4,
+    }
+
+
+def test_a_packed_model_is_not_trained_as_if_it_were_plain(packed):
+    with pytest.raises(ValueError, match=r"the model must have plain layers, which dequantize\(\) gives"):
+        prepare_training(UNet2DConditionModel.from_pretrained(packed), BitsFusionConfig())
+
+
 def test_packing_needs_layers_in_training():
     with pytest.raises(ValueError, match="the model must have low-bit layers, which prepare_training makes"):
         pack_model(tiny_unet())

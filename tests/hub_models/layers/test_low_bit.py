@@ -116,6 +116,17 @@ def test_the_largest_layer_s_memory_serves_all_of_a_thread(monkeypatch):
     assert not wrong
 
 
+def test_memory_of_inference_mode_serves_gradients_too(monkeypatch):
+    monkeypatch.setattr(low_bit, "_kept", threading.local())
+    layer, x = LowBitLinear.of(nn.Linear(12, 3), 2).freeze(), torch.randn(2, 12)
+    with torch.inference_mode():
+        expected = layer(x).clone()
+    result = layer(x.requires_grad_())
+    assert torch.equal(result, expected)
+    result.sum().backward()
+    assert_close(x.grad, layer.rounded_weight().sum(0).expand(2, 12))
+
+
 def test_casting_keeps_packed_scales_and_computes_in_the_input_s_type():
     layer, x = LowBitLinear.of(nn.Linear(24, 6), 4).freeze(), torch.randn(3, 24)
     exact = layer.rounded_weight()
