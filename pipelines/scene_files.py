@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from .export.runtime import load_bundle
 from .loading import load_pipeline
 from .repository import INDEX
 from .scene_cameras import Circle, circle_of
+
+HUB_MODELS = f"{__package__.partition('.')[0]}.hub_models"
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,10 @@ def unpacked_scene(source: Path) -> UnpackedScene | None:
     if (source / CONTRACT).is_file():
         return _unpacked(load_bundle(source), source)
     slug = suffix_of(source)[1:]
-    if slug not in METHODS:
+    name = f"{HUB_MODELS}.container_{slug}"
+    if slug not in METHODS or find_spec(name) is None:
         return None
-    container, data = import_module(f"...hub_models.container_{slug}", __name__), source.read_bytes()
+    container, data = import_module(name), source.read_bytes()
     return UnpackedScene(container.decode_scene(data).expand(), _circle(container.stored_circle(data)))
 
 

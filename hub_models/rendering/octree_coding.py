@@ -65,6 +65,8 @@ def decode_cells(data: bytes, count: int) -> np.ndarray:
         occupancy = (decoder.decode(np.full(len(codes), level)) + 1).astype(np.uint8)
         parents, child = np.nonzero(np.unpackbits(occupancy[:, None], axis=1, bitorder="little"))
         codes = codes[parents] * 8 + child
+        if len(codes) > count:  # occupied cells of a stream that lies would grow without bound
+            raise ValueError(f"Coded cells must have at most {count} occupied cells, not {len(codes)}.")
     points = np.ones(len(codes), np.int64)
     full = np.arange(len(codes))
     while len(full):

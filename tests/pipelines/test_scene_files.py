@@ -12,6 +12,7 @@ from pocket_diffusers.pipelines.scene_files import unpacked_scene
 def test_what_is_no_scene_is_left_to_others(tmp_path):
     assert unpacked_scene(tmp_path / "scene.ply") is None
     assert unpacked_scene(tmp_path) is None
+    assert unpacked_scene(tmp_path / "scene.ascan") is None, "a method whose scenes have no file"
 
 
 def test_a_file_and_a_folder_of_a_scene(tmp_path):

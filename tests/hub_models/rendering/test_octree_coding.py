@@ -50,7 +50,7 @@ def test_points_too_far_apart_are_refused():
 def test_another_count_is_refused():
     data = encode_cells(np.random.default_rng(0).integers(0, 50, (100, 3)))
     for count in (0, 99, 101):
-        with pytest.raises(ValueError, match="A coded sequence must|hold"):
+        with pytest.raises(ValueError, match="A coded sequence must|hold|must have at most"):
             decode_cells(data, count)
 
 
@@ -61,3 +61,10 @@ def test_a_depth_that_its_contexts_do_not_match_is_refused():
             decode_cells(struct.pack("<B", depth) + data[1:], 100)
     with pytest.raises(ValueError, match="hold a header of 13 bytes"):
         decode_cells(data[:5], 100)
+
+
+def test_more_cells_than_points_are_refused_before_they_multiply():
+    axis = np.arange(16)
+    data = encode_cells(np.stack(np.meshgrid(axis, axis, axis), -1).reshape(-1, 3))
+    with pytest.raises(ValueError, match="at most 10 occupied cells, not 64"):
+        decode_cells(data, 10)
