@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -48,18 +48,26 @@ def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors, one after the other, of which none stays in memory that its user does not keep.
 
     Raises:
-        ValueError: a tensor is NaN or infinite, naming it.
+        ValueError: a file is damaged, or a tensor is NaN or infinite, naming it.
     """
     for file in files:
         for key in read_shapes(file):
-            with safe_open(file, framework="pt") as opened:  # anew for each: an open file keeps what it has mapped
-                tensor = opened.get_tensor(key)
+            tensor = _read(file, key)
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 odd = float(tensor.float()[~tensor.float().isfinite()][0])
                 raise ValueError(f"{file}: tensor {key} must be finite, not {odd}.")
             yield key, tensor
             del tensor
             _return_freed_memory()
+
+
+def _read(file: Path, key: str) -> Tensor:
+    """A tensor of a file that is opened for it alone: an open one keeps what it has mapped."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return opened.get_tensor(key)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}.") from None
 
 
 def _return_freed_memory() -> None:

@@ -71,3 +71,14 @@ def test_tensors_that_are_no_numbers_are_named(tmp_path, value):
     save_file({"good": torch.ones(2), "odd": torch.tensor([1.0, value])}, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=f"w.safetensors: tensor odd must be finite, not {value}"):
         list(read_tensors([tmp_path / "w.safetensors"]))
+
+
+def test_files_whose_tensors_overlap_are_refused(tmp_path):
+    """Each has the bytes that its shape needs, and the file is as long as the header says."""
+    entries = {"a": [0, 8], "b": [4, 12]}
+    header = {key: {"dtype": "F32", "shape": [2], "data_offsets": ends} for key, ends in entries.items()}
+    text = json.dumps(header).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(12))
+    assert weight_shapes([tmp_path / "w.safetensors"]) == {"a": (2,), "b": (2,)}
+    with pytest.raises(ValueError, match=r"w\.safetensors is damaged: "):
+        list(read_tensors([tmp_path / "w.safetensors"]))
