@@ -78,7 +78,7 @@ class BitsFusionConfig(QuantizationConfigMixin):
             ValueError: `bits` names a layer that the model lacks, or the model has nothing to quantise.
         """
         layers = [name for name, module in model.named_modules() if type(module) in LOW_BIT]
-        for name in self.bits.keys() - set(layers):
+        for name in sorted(self.bits.keys() - set(layers)):
             nearest = difflib.get_close_matches(name, layers, n=1, cutoff=0)
             near = f" (nearest: {nearest[0]!r})" if nearest else ""
             raise ValueError(f"bits must name Linear or Conv2d layers of {type(model).__name__}, not {name!r}{near}.")

@@ -218,15 +218,17 @@ def component_classes(folder: Path) -> dict[str, type]:
     }
 
 
-def component_weights(folder: Path, cls: type) -> list[Path]:
+def component_weights(folder: Path, cls: type, variant: str | None = None) -> list[Path]:
     """The safetensors files from which a component is loaded; none of what has no weights, such as a scheduler.
+
+    Those of a variant, such as "fp16", where there are some.
 
     Raises:
         FileNotFoundError: when one is missing.
         ValueError: when the index of several is damaged.
     """
     stem = _weights_stem(cls)
-    return [] if stem is None else _weight_files(folder, stem, None)
+    return [] if stem is None else _weight_files(folder, stem, variant)
 
 
 def _components(index: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:
@@ -259,7 +261,7 @@ def _check_component(folder: Path, cls: type, variant: str | None) -> None:
         raise FileNotFoundError(f"{folder} is missing, though {INDEX} names it.")
     stem = _weights_stem(cls)
     if stem is not None:
-        make = _meta_diffusers_model if issubclass(cls, ModelMixin) else _meta_transformers_model
+        make = meta_diffusers_model if issubclass(cls, ModelMixin) else _meta_transformers_model
         _check_weights(folder, stem, variant, make(folder, cls))
     elif "Scheduler" in cls.__name__:
         read_json(folder / "scheduler_config.json", dict)
@@ -284,7 +286,13 @@ def _check_tokenizer(folder: Path) -> None:
         raise FileNotFoundError(f"{folder / 'tokenizer.json'} is missing.")
 
 
-def _meta_diffusers_model(folder: Path, cls: type[ModelMixin]) -> nn.Module:
+def meta_diffusers_model(folder: Path, cls: type[ModelMixin]) -> nn.Module:
+    """A model of a folder's config.json on the meta device, without weights.
+
+    Raises:
+        FileNotFoundError: there is no config.json.
+        ValueError: it describes no such model.
+    """
     config = read_json(folder / "config.json", dict)
     with _blamed_on(folder / "config.json", cls), torch.device("meta"):
         return cls.from_config(config)

@@ -33,7 +33,7 @@ def result_folder(output: str | Path, overwrite: bool = False) -> Iterator[Path]
         OSError: when it cannot be written, with the reason in one sentence.
     """
     output = Path(output).absolute()
-    _refuse_to_destroy(output, overwrite)
+    refuse_to_destroy(output, overwrite)
     stack = ExitStack()
     try:
         draft = stack.enter_context(draft_folder(output))
@@ -114,7 +114,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _refuse_to_destroy(output: Path, overwrite: bool) -> None:
+def refuse_to_destroy(output: Path, overwrite: bool) -> None:
+    """Refuses a folder that must not be written, as `result_folder` does.
+
+    Raises:
+        FileExistsError: something is there that is not to be replaced.
+    """
     if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / RECORD).is_file():

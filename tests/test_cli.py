@@ -52,6 +52,7 @@ OPTIONS = {
     "train": "stage preset resume set seed output",
     "fit": "budget-mb steps size children cameras up level resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
+    "quantize": "bits recipe output overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
     "eval": "only output",
     "export": "to precision model output overwrite",
@@ -62,6 +63,7 @@ OPTIONS = {
 VERBS = ("list", *OPTIONS)
 OF_FILES = {
     "convert": "scene.ply",
+    "quantize": "my-finetune/unet/",
     "render": "scene.ply",
     "fit": "lpgs",
 }  # verbs that take no method, and what they take in an example
@@ -349,6 +351,29 @@ def test_convert_says_what_it_wrote(capsys, tmp_path):
     assert "b.spz exists already" in complaint(capsys, "convert", source, target)
     run("convert", source, target, "--overwrite")
     assert Path(target).read_bytes()[:4] == b"NGSP"
+
+
+def test_quantize_says_what_it_packed_and_how_it_is_loaded(capsys, tmp_path, monkeypatch):
+    from diffusers import UNet2DModel
+    from safetensors.torch import load_file
+
+    monkeypatch.chdir(tmp_path)
+    widths = {"block_out_channels": (8,), "layers_per_block": 1, "norm_num_groups": 4}
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "add_attention": False}
+    UNet2DModel(sample_size=8, **widths, **blocks).save_pretrained("small/unet")
+    Path("bits.json").write_text('{"conv_in": 8}')
+    said = run("quantize", "small/unet", "--bits", "2", "--recipe", "bits.json")
+    out = Path("outputs/quantize-unet")
+    before, after = (next(Path(place).glob("*.safetensors")).stat().st_size for place in ("small/unet", out))
+    assert f"layers of UNet2DModel: {before:,} bytes of weights before, {after:,} after" in said
+    assert "Below 3 bits pictures will not hold without training" in said
+    assert f'    UNet2DModel.from_pretrained("{out}")' in said
+    stored = load_file(out / "diffusion_pytorch_model.safetensors")
+    assert len(stored["conv_in.words"]) == 8 * 3 * 9 // 8 and "holds an earlier result" in complaint(
+        capsys, "quantize", "small/unet"
+    )
+    assert "will not hold" not in run("quantize", "small/unet", "--overwrite")
+    assert json.loads((out / "run.json").read_text())["inputs"]["bits"] == 4
 
 
 @pytest.mark.parametrize(

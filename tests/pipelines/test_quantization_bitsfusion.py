@@ -1,0 +1,387 @@
+"""`pocket quantize`: diffusers as the oracle of its files, numbers by hand, memory, and refusals."""
+
+import json
+import math
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DiffusionPipeline,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pocket_diffusers import SnapGenPipeline, checkpoint
+from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
+from pocket_diffusers.pipelines.quantization_bitsfusion import quantize_folder
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+RECIPE = {"conv_in": 8, "mid_block.resnets.0.conv1": 1}
+
+
+def conditional_unet(*widths: int, layers_per_block: int = 1) -> UNet2DConditionModel:
+    """Shaped like Stable Diffusion's."""
+    torch.manual_seed(0)
+    others = len(widths) - 1
+    return UNet2DConditionModel(
+        sample_size=8, block_out_channels=widths, layers_per_block=layers_per_block, cross_attention_dim=12,
+        attention_head_dim=4, norm_num_groups=4,
+        down_block_types=(*["CrossAttnDownBlock2D"] * others, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * others),
+    ).eval()  # fmt: skip
+
+
+def answer(unet: nn.Module) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 12, generator=generator)
+    with torch.no_grad():
+        return unet(x, 7, text).sample
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("models") / "unet"
+    conditional_unet(16, 32).save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "bits.json"
+    path.write_text(json.dumps(RECIPE))
+    return path
+
+
+def test_diffusers_packs_and_saves_the_same_bytes(folder, recipe, tmp_path):
+    quantize_folder(folder, tmp_path / "ours", 3, recipe)
+    loaded = UNet2DConditionModel.from_pretrained(folder, quantization_config=BitsFusionConfig(RECIPE, 3))
+    loaded.save_pretrained(tmp_path / "theirs")
+    assert (tmp_path / "ours" / WEIGHTS).read_bytes() == (tmp_path / "theirs" / WEIGHTS).read_bytes()
+    mine, theirs = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours", "theirs"))
+    assert mine == {key: value for key, value in theirs.items() if key != "_name_or_path"}
+    assert torch.equal(answer(UNet2DConditionModel.from_pretrained(tmp_path / "ours")), answer(loaded))
+
+
+def test_numbers_of_the_result(folder, recipe, tmp_path):
+    parts = []
+    done = quantize_folder(folder, tmp_path / "out", 2, recipe, progress=parts.append)
+    plain = dict(UNet2DConditionModel.from_pretrained(folder).named_modules())
+    packed = dict(UNet2DConditionModel.from_pretrained(tmp_path / "out").named_modules())
+    before = {name: m.weight.detach().double() for name, m in plain.items() if isinstance(m, nn.Linear | nn.Conv2d)}
+    after = {name: packed[name].weight.double() for name in before}
+    levels = {1: 3, 2: 5, 8: 256}
+    bits = sum(math.log2(levels[RECIPE.get(name, 2)]) * value.numel() for name, value in before.items())
+    error = sum(float((before[name] - after[name]).square().sum()) for name in before)
+    whole = sum(float(value.square().sum()) for value in before.values())
+    assert done.layers == done.layers_in_all == len(before) > 40
+    assert done.average_bits == pytest.approx(bits / sum(value.numel() for value in before.values()), rel=1e-12)
+    assert done.packed_bits == done.average_bits
+    assert done.relative_error == pytest.approx(math.sqrt(error / whole), rel=1e-5)
+    assert done.bytes_before == (folder / WEIGHTS).stat().st_size
+    assert done.bytes_after == (tmp_path / "out" / WEIGHTS).stat().st_size < done.bytes_before / 5
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["inputs"]["bits"] == 2 and record["inputs"]["result"]["layers"] == done.layers
+    assert 0.9 < sum(parts) <= 1 and min(parts) > 0
+
+
+@pytest.mark.parametrize(("bits", "said"), [(2, True), (3, False), (4, False)])
+def test_what_is_said_of_pictures(folder, tmp_path, bits, said):
+    text = quantize_folder(folder, tmp_path / "out", bits).told(tmp_path / "out")
+    assert ("Below 3 bits pictures will not hold without training" in text) == said
+    assert "from diffusers import UNet2DConditionModel" in text
+
+
+def test_half_precision_of_a_variant_stays_one(folder, tmp_path):
+    half = UNet2DConditionModel.from_pretrained(folder).half()
+    half.save_pretrained(tmp_path / "half", variant="fp16")
+    half.float().save_pretrained(tmp_path / "rounded")
+    quantize_folder(tmp_path / "half", tmp_path / "out")
+    quantize_folder(tmp_path / "rounded", tmp_path / "oracle")
+    stored = load_file(tmp_path / "out" / "diffusion_pytorch_model.fp16.safetensors")
+    oracle = load_file(tmp_path / "oracle" / WEIGHTS)
+    assert stored.keys() == oracle.keys() and all(
+        torch.equal(stored[key].to(oracle[key]), oracle[key]) for key in oracle
+    )
+    assert {value.dtype for value in stored.values()} == {torch.int64, torch.float16}
+    read = UNet2DConditionModel.from_pretrained(tmp_path / "out", variant="fp16")
+    assert torch.equal(answer(read), answer(UNet2DConditionModel.from_pretrained(tmp_path / "oracle")))
+
+
+def test_shards_in_and_out(folder, tmp_path):
+    UNet2DConditionModel.from_pretrained(folder).save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 5
+    done = quantize_folder(tmp_path / "shards", tmp_path / "out", shard_bytes=50_000)
+    quantize_folder(folder, tmp_path / "oracle")
+    files = list((tmp_path / "out").glob("*-of-*.safetensors"))
+    assert len(files) > 2 and done.bytes_after == sum(file.stat().st_size for file in files)
+    read, oracle = (UNet2DConditionModel.from_pretrained(tmp_path / name) for name in ("out", "oracle"))
+    assert torch.equal(answer(read), answer(oracle))
+
+
+def test_a_pipeline_s_denoiser_is_packed_and_the_rest_copied(tmp_path):
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8, block_out_channels=(16,), layers_per_block=1, norm_num_groups=8, add_attention=False,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+    )  # fmt: skip
+    source, out = tmp_path / "source", tmp_path / "out"
+    DDIMPipeline(unet, DDIMScheduler()).save_pretrained(source)
+    save_file({"all": torch.zeros(9)}, source / "all-in-one.safetensors")
+    (source / "notes").mkdir()
+    (source / "notes" / "a.txt").write_text("mine")
+    (source / ".cache").mkdir()
+    (source / ".cache" / "b.txt").write_text("a machine's")
+    (tmp_path / "linked.json").write_text("{}")
+    (source / "linked.json").symlink_to(tmp_path / "linked.json")  # as the Hub's cache has them
+    done = quantize_folder(source, out)
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    copied = {"model_index.json", "scheduler/scheduler_config.json", "notes/a.txt", "linked.json"}
+    assert files == copied | {"run.json", "unet/config.json", f"unet/{WEIGHTS}"}
+    assert all((out / name).read_bytes() == (source / name).read_bytes() for name in copied)
+    assert not (out / "linked.json").is_symlink()
+    pipeline, oracle = DiffusionPipeline.from_pretrained(out), DiffusionPipeline.from_pretrained(source)
+    oracle.unet = UNet2DModel.from_pretrained(source / "unet", quantization_config=BitsFusionConfig())
+    drawn = [
+        p(num_inference_steps=2, generator=torch.Generator().manual_seed(1), output_type="np").images
+        for p in (pipeline, oracle)
+    ]
+    assert (drawn[0] == drawn[1]).all() and "DDIMPipeline.from_pretrained" in done.told(out)
+
+
+def test_a_pipeline_of_this_package(tmp_path):
+    done = quantize_folder(checkpoint("snapgen-nano"), tmp_path / "out")
+    assert "from pocket_diffusers import SnapGenPipeline" in done.told(tmp_path / "out")
+    pipeline = SnapGenPipeline.from_pretrained(tmp_path / "out")
+    assert pipeline.unet.config["quantization_config"].default_bits == 4
+    assert pipeline("a red cube", num_inference_steps=1).images[0].size[0] > 8
+
+
+def test_transformers_are_packed_by_the_classes_of_their_layers(tmp_path):
+    torch.manual_seed(0)
+    SD3Transformer2DModel(
+        sample_size=8, num_layers=1, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=12,
+        caption_projection_dim=16, pooled_projection_dim=10, out_channels=4, in_channels=4, pos_embed_max_size=8,
+    ).save_pretrained(tmp_path / "transformer")  # fmt: skip
+    done = quantize_folder(tmp_path / "transformer", tmp_path / "out", 8)
+    stored = load_file(tmp_path / "out" / WEIGHTS)
+    assert done.layers == sum(key.endswith(".words") for key in stored) > 10 and done.average_bits == 8
+    assert not any(key == "pos_embed.pos_embed.words" for key in stored) and done.relative_error < 0.01
+    SD3Transformer2DModel.from_pretrained(tmp_path / "out")
+
+
+def test_the_published_recipe_is_for_the_layers_of_stable_diffusion_1_5(folder, tmp_path):
+    conditional_unet(8, 16, 32, 32, layers_per_block=2).save_pretrained(tmp_path / "sd")
+    done = quantize_folder(tmp_path / "sd", tmp_path / "out", 1.99)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["quantization_config"]["bits"] == BitsFusionConfig.published().bits
+    left = done.layers_in_all - done.layers
+    assert (done.layers, left) == (258, 22 + 2)  # those of time: a projection for each of 22 blocks, and two before
+    assert 1.99 < done.packed_bits < done.average_bits
+    UNet2DConditionModel.from_pretrained(tmp_path / "out")
+    what = r"bits 1.99 is the published recipe for Stable Diffusion 1.5's UNet, which .*unet does not hold: .*nearest: "
+    with pytest.raises(ValueError, match=what):
+        quantize_folder(folder, tmp_path / "other", 1.99)
+    assert not (tmp_path / "other").exists()
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+import torch
+from pocket_diffusers.pipelines.quantization_bitsfusion import quantize_folder
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+quantize_folder(sys.argv[1], sys.argv[2])  # what is imported and compiled at first use
+before = peak()
+done = quantize_folder(sys.argv[3], sys.argv[4])
+print(peak() - before, done.bytes_before, done.bytes_after)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read as Linux tells it")
+def test_the_whole_model_is_never_in_memory(folder, tmp_path):
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = SD3Transformer2DModel(
+            sample_size=8, num_layers=7, attention_head_dim=64, num_attention_heads=8, joint_attention_dim=64,
+            caption_projection_dim=512, pooled_projection_dim=64, out_channels=4, in_channels=4, pos_embed_max_size=8,
+        )  # fmt: skip
+    model.save_config(tmp_path / "large")
+    weights = {key: torch.full(value.shape, 0.5) for key, value in model.state_dict().items()}
+    save_file(weights, tmp_path / "large" / WEIGHTS)
+    largest = max(value.nbytes for value in weights.values())
+    del weights
+    arguments = [folder, tmp_path / "small", tmp_path / "large", tmp_path / "out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURED, *map(str, arguments)], capture_output=True, text=True, check=True,
+        env=environment,
+    )  # fmt: skip
+    more, before, after = map(int, ran.stdout.split())
+    shutil.rmtree(tmp_path / "large")
+    allowed = after + 8 * largest
+    assert before > 2 * allowed, "the model must be large enough to tell"
+    assert more <= allowed
+
+
+@pytest.mark.parametrize(
+    ("bits", "content", "message"),
+    [
+        (0, None, "bits must be a whole number from 1 to 8, or 1.99, not 0"),
+        (9.0, None, "bits must be a whole number from 1 to 8, or 1.99, not 9.0"),
+        (2.5, None, "bits must be a whole number from 1 to 8, or 1.99, not 2.5"),
+        (math.nan, None, "bits must be a whole number from 1 to 8, or 1.99, not nan"),
+        (1.99, "{}", "bits must be a whole number from 1 to 8 beside a recipe, not 1.99"),
+        (4, '{"conv_in": 9}', "bits.json: conv_in: bits must be a whole number from 1 to 8, not 9"),
+        (4, '{"conv_in": "2"}', "bits.json: conv_in: bits must be a whole number from 1 to 8, not '2'"),
+        (4, '{"conv_inn": 2}', "bits.json: .*not 'conv_inn' \\(nearest: 'conv_in'\\)"),
+        (4, "[]", "bits.json must hold a JSON object"),
+        (4, '{"conv_in": 2', "bits.json is truncated or no JSON file"),
+    ],
+    ids=["0", "9", "2.5", "nan", "1.99-and-recipe", "recipe-9", "recipe-text", "recipe-layer", "list", "cut"],
+)
+def test_bad_bits(folder, tmp_path, bits, content, message):
+    recipe = None
+    if content is not None:
+        recipe = tmp_path / "bits.json"
+        recipe.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        quantize_folder(folder, tmp_path / "out", bits, recipe)
+    assert not (tmp_path / "out").exists()
+
+
+def _with_tensor(folder: Path, key: str, change) -> None:
+    weights = load_file(folder / WEIGHTS)
+    weights[key] = change(weights[key])
+    save_file(weights, folder / WEIGHTS)
+
+
+def _without_tensor(folder: Path, key: str) -> None:
+    weights = load_file(folder / WEIGHTS)
+    del weights[key]
+    save_file(weights, folder / WEIGHTS)
+
+
+def _as_pickle(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.bin")
+
+
+def _cut(folder: Path) -> None:
+    os.truncate(folder / WEIGHTS, 200_000)
+
+
+def _with_config(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+FAULTS = {
+    "no-model": (lambda f: (f / "config.json").unlink(), "holds no model: neither model_index.json .* nor config.json"),
+    "no-weights": (lambda f: (f / WEIGHTS).unlink(), "diffusion_pytorch_model.safetensors is missing"),
+    "pickle": (_as_pickle, "diffusion_pytorch_model.bin is a pickle"),
+    "truncated": (_cut, "diffusion_pytorch_model.safetensors is truncated"),
+    "no-denoiser": (
+        lambda f: (f / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"], "unet": [null, null]}'),
+        "model_index.json must name a unet or a transformer, which it does not",
+    ),
+    "denoiser-missing": (
+        lambda f: (f / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}'),
+        "unet/config.json is missing",
+    ),
+    "unknown-class": (lambda f: _with_config(f, _class_name="Net"), "must name a model of diffusers .*, not 'Net'"),
+    "other-class": (lambda f: _with_config(f, _class_name="DDIMScheduler"), "must name a model .*'DDIMScheduler'"),
+    "other-shape": (
+        lambda f: _with_config(f, in_channels=5),
+        r"tensor conv_in.weight must be \[16, 5, 3, 3\], not \[16, 4, 3, 3\]",
+    ),
+    "missing-tensor": (lambda f: _without_tensor(f, "conv_out.weight"), "tensor conv_out.weight is missing"),
+    "nan-weight": (
+        lambda f: _with_tensor(f, "conv_out.weight", lambda w: w * math.nan),
+        "tensor conv_out.weight must be finite, not nan",
+    ),
+    "infinite-bias": (
+        lambda f: _with_tensor(f, "conv_out.bias", lambda w: w + math.inf),
+        "tensor conv_out.bias must be finite, not inf",
+    ),
+    "whole-numbers": (
+        lambda f: _with_tensor(f, "conv_out.weight", lambda w: w.to(torch.int8)),
+        "tensor conv_out.weight must be of floating-point numbers, not torch.int8",
+    ),
+    "too-large": (
+        lambda f: _with_tensor(f, "conv_out.weight", lambda w: w + 1e9),
+        "conv_out.weight: weights must be finite and at most",
+    ),
+    "quantised": (
+        lambda f: _with_config(f, quantization_config={"quant_method": "gguf"}),
+        "is quantised already, by gguf: give the folder that it was made of",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_models(folder, tmp_path, fault):
+    damage, message = FAULTS[fault]
+    shutil.copytree(folder, tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        quantize_folder(tmp_path / "model", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_our_own_result_is_not_quantised_again(folder, tmp_path):
+    quantize_folder(folder, tmp_path / "out")
+    with pytest.raises(ValueError, match="is quantised already, by bitsfusion"):
+        quantize_folder(tmp_path / "out", tmp_path / "again")
+
+
+def test_weights_of_zeros_stay_zeros(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    _with_tensor(tmp_path / "model", "conv_out.weight", torch.zeros_like)
+    quantize_folder(tmp_path / "model", tmp_path / "out", 1)
+    assert not UNet2DConditionModel.from_pretrained(tmp_path / "out").conv_out.weight.any()
+
+
+def test_outputs_that_must_not_be_written(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "models" / "unet")
+    source = tmp_path / "models" / "unet"
+    for inside in (source, source / "out", tmp_path / "models"):
+        with pytest.raises(ValueError, match=f"output must be a folder apart from .*, not {re.escape(str(inside))}"):
+            quantize_folder(source, inside, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    with pytest.raises(FileExistsError, match="mine' is already there and no earlier result"):
+        quantize_folder(source, tmp_path / "mine", overwrite=True)
+    quantize_folder(source, tmp_path / "out", 4)
+    with pytest.raises(FileExistsError, match="out' holds an earlier result"):
+        quantize_folder(source, tmp_path / "out", 2)
+    quantize_folder(source, tmp_path / "out", 2, overwrite=True)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["default_bits"] == 2
+    with pytest.raises(FileNotFoundError, match="none must be a folder"):
+        quantize_folder(tmp_path / "none", tmp_path / "new")
+
+
+def test_a_full_disk_leaves_nothing(folder, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*out: .*[Ff]ile too large"):
+            quantize_folder(folder, tmp_path / "out", shard_bytes=50_000)
+        with pytest.raises(OSError, match=r"cannot write .*out: .*[Ff]ile too large"):
+            quantize_folder(folder, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
