@@ -88,7 +88,7 @@ def cards_of(name: str | None, sources: Sources = PACKAGE_SOURCES) -> list[str]:
 def _front(template: CardTemplate, name: str, facts: Facts) -> dict[str, Any]:
     front = dict(template.front)
     plan = sample_plan(template)
-    if plan is not None and not plan.recognizes:
+    if plan is not None and "widget" in front and not plan.recognizes:
         outputs = [{"output": {"url": f"{FOLDER}/{file}"}} for file in plan.files]
         front["widget"] = [entry | output for entry, output in zip(front["widget"], outputs, strict=True)]
     if template.method.results:
