@@ -94,7 +94,7 @@ def _draw_chart(axes, chart: Chart) -> None:
             getattr(axes, f"set_{axis}scale")("log")
             _tick_plainly(getattr(axes, f"{axis}axis"))
     if chart.log[0]:
-        axes.set_xticks(chart.lines[0].x, [f"{x:.3g}" for x in chart.lines[0].x])
+        axes.set_xticks(chart.lines[0].x, [f"{x:g}" for x in chart.lines[0].x])
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
