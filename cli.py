@@ -237,9 +237,12 @@ def fit(
         pocket fit lpgs scene.ply -o scene --budget-mb 1
         pocket fit lpgs capture/ -o scene --budget-mb 2 --steps 30000 --size 800
     """
+    from .pipelines.inputs import check_number
+
     output = output or Path("outputs") / f"fit-{slug}"
     start = perf_counter()
-    options = {"max_bytes": int(budget_mb * 1e6), "steps": steps, "seed": seed, "children_per_parent": children}
+    max_bytes = int(check_number("--budget-mb", budget_mb, 0) * 1e6)
+    options = {"max_bytes": max_bytes, "steps": steps, "seed": seed, "children_per_parent": children}
     fitting = _quietly_imported(".training.fit_scene")
     report = fitting.fit_scene(slug, source, output, options, size, cameras, up, level, resume)
     from dataclasses import asdict
@@ -261,7 +264,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="IN",
-            help="A .ply (3DGS or compressed), .spz, .splatz, .splat or .sog file, or a folder of SOG pictures.",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat, .sog or .lpgs file, or a folder: SOG pictures, a "
+            "saved pipeline that holds a scene, or what `pocket export` made of one.",
         ),
     ],
     target: Annotated[
@@ -311,6 +315,7 @@ def convert(
         pocket convert scene.ply scene.spz
         pocket convert scene.spz scene.ply
         pocket convert scene.ply scene.splatz --budget-mb 0.5
+        pocket convert scene.lpgs scene.ply
         pocket convert streamed/lod-meta.json small.sog --level 3 --sh-degree 0
     """
     _check_option_is_for(target, ".spz", "--spz-version", spz_version)
@@ -384,7 +389,8 @@ def render(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .ply (3DGS or compressed), .spz, .splatz, .splat, .sog or .lpgs file, or a folder of SOG pictures.",
+            help="A .ply (3DGS or compressed), .spz, .splatz, .splat, .sog or .lpgs file, or a folder: SOG pictures, a "
+            "saved pipeline that holds a scene, or what `pocket export` made of one.",
         ),
     ],
     turntable: Annotated[
@@ -593,7 +599,7 @@ def export(
 
     Writes one file a network, each compared with the original and measured, a contract of their tensors, and a
     README.md for the app's developer. Without --output they go to outputs/export-SLUG-BACK_END-PRECISION. Run them
-    with `pocket generate SLUG --runtime BACK_END --model FOLDER`.
+    with `pocket generate SLUG --runtime BACK_END --model FOLDER`; a scene of lpgs with `pocket render FOLDER`.
 
     Examples:
 

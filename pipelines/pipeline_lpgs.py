@@ -226,8 +226,8 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         if isinstance(source, PosedImages):
             if points is None:
                 raise ValueError("points are needed with pictures: parents begin where structure from motion saw any.")
-            made = fit_scene_to_pictures(SplatViews.of_pictures(source), points, how, **running)
             circle = asdict(Circle.of_cameras(source.viewmats, up))
+            made = fit_scene_to_pictures(SplatViews.of_pictures(source), points, how, **running)
         else:
             splats = source if isinstance(source, Gaussians) else read_source(source)
             made, _ = fit_splats(splats, how, cameras=cameras, up=up, **running)

@@ -61,7 +61,7 @@ def compress_splats(
     Each Gaussian weighs what it paints in the pictures of cameras; the least important ones are left out.
 
     Args:
-        source: as `read_splats` takes it.
+        source: as `read_source` takes it.
         target: a name that ends in .splatz.
         budget_mb: what the target may take, in millions of bytes.
         cameras: from where the scene is looked at, two or more, of which one in eight only measures the result;

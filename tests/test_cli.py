@@ -76,6 +76,18 @@ def test_help_names_every_option_with_an_example(verb):
         assert option in text
 
 
+@pytest.mark.parametrize("verb", ["convert", "render"])
+def test_help_says_that_scenes_of_methods_are_read(verb):
+    text = " ".join(run(verb, "--help").replace("│", " ").split())
+    assert ".lpgs" in text and "a saved pipeline that holds a scene" in text
+
+
+@pytest.mark.parametrize("megabytes", ["inf", "nan", "-1"])
+def test_budgets_that_are_none(capsys, tmp_path, megabytes):
+    said = complaint(capsys, "fit", "lpgs", "scene.ply", "--budget-mb", megabytes, "-o", str(tmp_path / "out"))
+    assert "--budget-mb must be a number of at least 0, not " in said and not (tmp_path / "out").exists()
+
+
 def test_every_option_has_a_help_text():
     for command in typer.main.get_command(app).commands.values():
         for parameter in command.params:

@@ -63,7 +63,7 @@ def fit_splat_file(
     """Fits a scene to a file of splats. A fit that is stopped goes on where it was.
 
     Args:
-        source: as `read_splats` takes it.
+        source: as `read_source` takes it.
         output: folder; `scene.lpgs` and `scene.ply` in it are what is made, `fit/` holds the run.
         how: bytes and steps. Colours get no higher degree than the source has.
         side: of the pictures that are matched, in pixels, at least 16.

@@ -167,7 +167,7 @@ def fit_scene_to_splats(
     forest, radius = _plant(start.means, start.log_scales, source.means, how, "box", NEARLY_ALL)
     folders = _folders(output)
     regression = TreeRegression(forest, targets)
-    settings = _settings(how, how.regression_steps)
+    settings = _settings(how, how.regression_steps, forest.scene)
     fit(regression, regression.batches(how.seed), settings, folders["regression"], **running)
     return _match(forest, views, how, _rule(how, unit_length(source), None), radius, folders["fit"], **running)
 
@@ -259,7 +259,8 @@ def _match(
 ) -> FittedScene:
     """Fits to views, and writes the file."""
     objective = ForestFit(forest, views, rule, radius)
-    fit(objective, views.batches(how.seed), _settings(how, how.steps), output, **running)
+    settings = _settings(how, how.steps, forest.scene, views=[len(views), *views.size])
+    fit(objective, views.batches(how.seed), settings, output, **running)
     return encode_within(forest.scene, rule.file, how.max_bytes)
 
 
@@ -279,7 +280,10 @@ def encode_within(scene: LPGSGaussians, steps: LPGSSteps, max_bytes: int) -> Fit
     raise ValueError(f"max_bytes must be at least what the parents and networks take, not {max_bytes}.")
 
 
-def _settings(how: LPGSFit, steps: int) -> FitSettings:
+def _settings(how: LPGSFit, steps: int, scene: LPGSGaussians, **about: Any) -> FitSettings:
+    """What a run is; the box of the scene tells it from that of another source."""
+    wishes = {name: value for name, value in asdict(how).items() if name not in ("steps", "seed", "save_every")}
+    box = {"center": list(scene.config.center), "radius": scene.config.radius}
     return FitSettings(
         steps=steps,
         seed=how.seed,
@@ -287,7 +291,7 @@ def _settings(how: LPGSFit, steps: int) -> FitSettings:
         max_grad_norm=None,
         save_every=how.save_every,
         preview_every=how.save_every,
-        identity={name: value for name, value in asdict(how).items() if name not in ("steps", "seed", "save_every")},
+        identity={**wishes, **box, **about},
     )
 
 

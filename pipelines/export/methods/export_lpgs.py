@@ -88,9 +88,7 @@ class SceneExport(Export):
                 "circle": pipeline.config.circle,
             },
             configs={
-                "pipeline": {
-                    key: pipeline.config[key] for key in ("position_step", "scale_step", "grid_step", "circle")
-                },
+                "pipeline": {key: pipeline.config[key] for key in SETTINGS},
                 "scene": {"num_parents": parents},
             },
         )

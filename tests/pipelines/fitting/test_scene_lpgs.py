@@ -82,6 +82,17 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_file(source, views, importan
     assert again.data == whole.data
 
 
+def test_a_fit_does_not_go_on_with_that_of_another_source_or_size(source, views, importance, tmp_path):
+    how = replace(HOW, steps=2, regression_steps=2)
+    fit_scene_to_splats(source, importance, views, how, tmp_path, progress=False)
+    moved = replace(source, means=source.means + 1)
+    with pytest.raises(ValueError, match="center"):
+        fit_scene_to_splats(moved, importance, views, how, tmp_path, progress=False)
+    smaller = replace(views, rgb=views.rgb[..., :20, :], alpha=views.alpha[:, :20])
+    with pytest.raises(ValueError, match="views"):
+        fit_scene_to_splats(source, importance, smaller, how, tmp_path, progress=False)
+
+
 def test_bytes_become_sizes():
     small, large = (LPGSFit(max_bytes=size) for size in (100_000, 2_000_000))
     assert small.parents < large.parents

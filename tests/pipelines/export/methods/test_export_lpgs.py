@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from naive_lpgs import tree_by_hand
+from tiny_lpgs import CIRCLE
 from tiny_lpgs import make_scene as trainable_scene
 
 from pocket_diffusers.hub_models.gaussians_lpgs import LPGSGaussians
@@ -84,14 +85,14 @@ def test_half_precision_finds_cells_that_it_could_not_tell_apart(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_repository(LPGSPipeline(make_scene(**HASHED), up="z"), tmp_path_factory.mktemp("own") / "mine")
+    return save_repository(LPGSPipeline(make_scene(**HASHED), circle=CIRCLE), tmp_path_factory.mktemp("own") / "mine")
 
 
 def test_a_bundle_is_a_scene(folder, tmp_path):
     pytest.importorskip("optimum", reason="needs the extra 'export'")
     bundle = export_pipeline("lpgs", str(folder), "onnx", "int8", tmp_path / "bundle")
     again, own = load_bundle(bundle), LPGSPipeline.from_pretrained(folder)
-    assert again.config.up == "z"
+    assert again.config.circle == {**CIRCLE, "center": (0.0, 0.0, 0.0)}
     unpacked, read = again.gaussians().tensors(), read_source(bundle).tensors()
     for name, value in own.gaussians().tensors().items():
         assert torch.equal(unpacked[name], read[name])
@@ -123,8 +124,9 @@ def test_a_rehearsal_meets_every_tree_before_one_again():
 
 
 def test_the_loop_is_the_way_from_numbers_to_colors():
-    pipeline = LPGSPipeline(make_scene(), up="-y")
+    pipeline = LPGSPipeline(make_scene(), circle=CIRCLE)
     contract = EXPORT.contract(pipeline)
-    for words in ("0 .. 119", "a tree of three Gaussians", "360 Gaussians", "-y points up", "k = 0 .. 3"):
+    for words in ("0 .. 119", "a tree of three Gaussians", "360 Gaussians", "k = 0 .. 3"):
         assert words in contract.loop
-    assert contract.constants == {"num_parents": 120, "gaussians_per_parent": 3, "sh_degree": 1, "up": "-y"}
+    circle = {**CIRCLE, "center": (0.0, 0.0, 0.0)}
+    assert contract.constants == {"num_parents": 120, "gaussians_per_parent": 3, "sh_degree": 1, "circle": circle}
