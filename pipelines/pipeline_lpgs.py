@@ -224,11 +224,15 @@ class LPGSPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
         running = {"output": output, "resume": resume, "progress": progress}
         circle = None
         if isinstance(source, PosedImages):
+            if cameras is not None:
+                raise ValueError("cameras are for splats, and must be left out with pictures, which have their own.")
             if points is None:
                 raise ValueError("points are needed with pictures: parents begin where structure from motion saw any.")
             circle = asdict(Circle.of_cameras(source.viewmats, up))
             made = fit_scene_to_pictures(SplatViews.of_pictures(source), points, how, **running)
         else:
+            if points is not None:
+                raise ValueError("points are for pictures, and must be left out with splats, which say where they are.")
             splats = source if isinstance(source, Gaussians) else read_source(source)
             made, _ = fit_splats(splats, how, cameras=cameras, up=up, **running)
         return cls(decode_scene(made.data), **vars(made.steps), circle=circle)

@@ -169,6 +169,10 @@ def test_a_scene_is_fitted_to_pictures(source):
     assert torch.tensor(circle["center"]).abs().max() < 1e-3 and circle["up"] == "-y"
     with pytest.raises(ValueError, match="points are needed with pictures"):
         LPGSPipeline.fit(pictures, **FEW)
+    with pytest.raises(ValueError, match="cameras are for splats, and must be left out with pictures"):
+        LPGSPipeline.fit(pictures, points=source.means, cameras=turntable(source, 2, 8, 8), **FEW)
+    with pytest.raises(ValueError, match="points are for pictures, and must be left out with splats"):
+        LPGSPipeline.fit(source, points=source.means, **FEW)
 
 
 def test_a_direction_that_is_none_is_refused_before_the_fit(source, monkeypatch):

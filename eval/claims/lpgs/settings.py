@@ -24,7 +24,7 @@ class Settings:
         regression_steps: before a fit to a scene.
         fit_side: of the pictures that such a fit matches.
         curve_side: of the pictures in which its result is compared.
-        world: the scene of PocketWorld that is learned from pictures, and how; lpgs-nano was.
+        world: the scene of PocketWorld that is learned from pictures, and how; lpgs-nano was, with clipped gradients.
         ablated: likewise where parts of LPGS are left out, in fewer steps.
         seeds: of each of those fits.
         back_ends: whose bundles show lpgs-nano.
