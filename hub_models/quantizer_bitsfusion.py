@@ -7,7 +7,7 @@ others' when given a `BitsFusionConfig`, alone or in a `PipelineQuantizationConf
 import difflib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .layers.low_bit import LOW_BIT, LowBitLayer
 from .layers.low_bit_levels import Levels
+from .layers.time_embedding_cache import TimeEmbeddingCache, compute_projections, put_cache, replaced_layers
 
 PUBLISHED_RECIPE = Path(__file__).with_name("recipe_bitsfusion.json")
 FULL_PRECISION_BITS, CACHED_VALUE_BITS = 32, 16
@@ -40,20 +41,24 @@ class BitsFusionConfig(QuantizationConfigMixin):
         bits: nominal bits by the name of a Linear or Conv2d layer, 1 to 8; b bits are 2^b + 1 levels, 8 are 256.
         default_bits: of the layers that `bits` does not name; None leaves those in full precision.
         modules_to_not_convert: modules that `default_bits` does not reach, by name or by a part of it between dots.
+        cached_timesteps: of a UNet that is to know no others, since a table of them stands in place of its layers of
+            time; none leave it those.
         quant_method: as saved configs have it.
 
     Raises:
-        ValueError: bits outside 1 to 8, another method, or nothing to quantise.
+        ValueError: bits outside 1 to 8, cached timesteps that are none, another method, or nothing to quantise.
     """
 
     def __init__(
         self, bits: Mapping[str, int] | None = None, default_bits: int | None = 4,
-        modules_to_not_convert: Collection[str] = (), quant_method: str = BitsFusionMethod.BITSFUSION.value,
+        modules_to_not_convert: Collection[str] = (), cached_timesteps: Sequence[float] = (),
+        quant_method: str = BitsFusionMethod.BITSFUSION.value,
     ) -> None:  # fmt: skip
         self.quant_method = BitsFusionMethod(quant_method)
         self.bits = dict(bits or {})
         self.default_bits = default_bits
         self.modules_to_not_convert = list(modules_to_not_convert)
+        self.cached_timesteps = _checked_timesteps(cached_timesteps)
         for name, own in self.bits.items():
             try:
                 Levels(own)
@@ -65,19 +70,26 @@ class BitsFusionConfig(QuantizationConfigMixin):
             raise ValueError("default_bits must be given where bits names no layer, not None.")
 
     @classmethod
-    def published(cls) -> Self:
-        """The recipe of 1.99 bits for the UNet of Stable Diffusion 1.5 (arXiv 2406.04333, appendix H)."""
-        return cls(json.loads(PUBLISHED_RECIPE.read_text(encoding="utf-8"))["bits"], default_bits=None)
+    def published(cls, cached_timesteps: Sequence[float] = ()) -> Self:
+        """The recipe of 1.99 bits for the UNet of Stable Diffusion 1.5 (arXiv 2406.04333, appendix H).
+
+        Those bits are with a cache of 50 timesteps.
+        """
+        bits = json.loads(PUBLISHED_RECIPE.read_text(encoding="utf-8"))["bits"]
+        return cls(bits, default_bits=None, cached_timesteps=cached_timesteps)
 
     def layer_bits(self, model: nn.Module) -> dict[str, int]:
         """Bits of each layer of a model that is to be quantised, in the model's order.
 
-        What the model's class wants in float32 is as out of `default_bits`' reach as `modules_to_not_convert`.
+        What the model's class wants in float32 is as out of `default_bits`' reach as `modules_to_not_convert`; layers
+        that a cache replaces count as none.
 
         Raises:
-            ValueError: `bits` names a layer that the model lacks, or the model has nothing to quantise.
+            ValueError: `bits` names a layer that the model lacks, the model has nothing to quantise, or its time
+                embedding cannot be cached.
         """
-        layers = [name for name, module in model.named_modules() if type(module) in LOW_BIT]
+        replaced = replaced_layers(model) if self.cached_timesteps else []
+        layers = [name for name, module in model.named_modules() if type(module) in LOW_BIT and name not in replaced]
         for name in sorted(self.bits.keys() - set(layers)):
             nearest = difflib.get_close_matches(name, layers, n=1, cutoff=0)
             near = f" (nearest: {nearest[0]!r})" if nearest else ""
@@ -128,6 +140,8 @@ class BitsFusionQuantizer(DiffusersQuantizer):
         if self.pre_quantized:
             for layer in layers.values():
                 layer.freeze_empty(torch.get_default_dtype())
+            if self.quantization_config.cached_timesteps:
+                put_cache(model, self.quantization_config.cached_timesteps)
         model.register_to_config(quantization_config=self.quantization_config)
 
     def update_missing_keys(self, model: ModelMixin, missing_keys: list[str], prefix: str) -> list[str]:
@@ -138,6 +152,8 @@ class BitsFusionQuantizer(DiffusersQuantizer):
         self, model: ModelMixin, param_value: Tensor, param_name: str, state_dict: dict[str, Any], **kwargs: Any
     ) -> bool:
         """Whether the tensor is one that `create_quantized_param` takes."""
+        if isinstance(model.get_submodule(param_name.rpartition(".")[0]), TimeEmbeddingCache):
+            return True
         return _is_of(model, param_name, *(("words", "scales") if self.pre_quantized else ("weight",)))
 
     def create_quantized_param(
@@ -148,12 +164,14 @@ class BitsFusionQuantizer(DiffusersQuantizer):
         """Checks and takes one tensor, as the file has it and not as diffusers has cast it.
 
         Raises:
-            ValueError: packed weights that cannot be those of the layer, or weights that are NaN or infinite.
+            ValueError: packed weights or a cache that cannot be the model's, or weights that are NaN or infinite.
         """
         path, _, name = param_name.rpartition(".")
         layer, value = model.get_submodule(path), state_dict[param_name].to(target_device)
         try:
-            if name == "weight":
+            if name == "projections":
+                layer.load_projections(value)
+            elif name == "weight":
                 layer.load_weight(value, dtype)
             else:
                 layer.weight_dtype = dtype
@@ -165,9 +183,16 @@ class BitsFusionQuantizer(DiffusersQuantizer):
         for name, layer in _low_bit_layers(model).items():
             if not layer.is_frozen or layer.words.is_meta or layer.scales.is_meta:
                 raise ValueError(f"the weights must hold those of {name}, which are missing.")
+        if self.quantization_config.cached_timesteps and not self.pre_quantized:
+            _cache_time(model, self.quantization_config)
+        for name, module in model.named_modules():
+            if isinstance(module, TimeEmbeddingCache) and module.projections.is_meta:
+                raise ValueError(f"the weights must hold {name}.projections, which are missing.")
         return model
 
     def _dequantize(self, model: ModelMixin) -> ModelMixin:
+        if self.quantization_config.cached_timesteps:
+            raise ValueError("the model must have its layers of time to be dequantised, not a cache in their place.")
         for name, layer in _low_bit_layers(model).items():
             model.set_submodule(name, layer.dequantized())
         model._internal_dict = FrozenDict({k: v for k, v in model.config.items() if k != "quantization_config"})
@@ -202,6 +227,8 @@ def pack_model(model: ModelMixin) -> ModelMixin:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     config = model.config["quantization_config"]
+    if config.cached_timesteps:
+        _cache_time(model, config)
     model.is_quantized, model.quantization_method = True, config.quant_method
     model.hf_quantizer = BitsFusionQuantizer(config, pre_quantized=True)
     return model
@@ -237,6 +264,22 @@ def _to_low_bit(model: ModelMixin, config: BitsFusionConfig) -> dict[str, LowBit
     for name, layer in made.items():
         model.set_submodule(name, layer)
     return made
+
+
+def _cache_time(model: ModelMixin, config: BitsFusionConfig) -> None:
+    put_cache(model, config.cached_timesteps, compute_projections(model, config.cached_timesteps))
+
+
+def _checked_timesteps(timesteps: Sequence[float]) -> list[float]:
+    if not isinstance(timesteps, Sequence) or isinstance(timesteps, str):
+        raise ValueError(f"cached_timesteps must be a list of numbers, not {timesteps!r}.")
+    for value in timesteps:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and value >= 0):
+            raise ValueError(f"cached_timesteps must be numbers from 0 on, not {value!r}.")
+    if len(set(timesteps)) != len(timesteps):
+        raise ValueError("cached_timesteps must be distinct, which they are not.")
+    return list(timesteps)
 
 
 def _low_bit_layers(model: nn.Module) -> dict[str, LowBitLayer]:

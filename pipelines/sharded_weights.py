@@ -3,7 +3,7 @@
 import ctypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -44,14 +44,20 @@ def weight_shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
     return {key: shape for file in files for key, shape in read_shapes(file).items()}
 
 
-def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(files: list[Path], wanted: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors, one after the other, of which none stays in memory that its user does not keep.
+
+    Args:
+        files: that hold them.
+        wanted: names of those to read; all where it is not given.
 
     Raises:
         ValueError: a file is damaged, or a tensor is NaN or infinite, naming it.
     """
     for file in files:
         for key in read_shapes(file):
+            if wanted is not None and key not in wanted:
+                continue
             tensor = _read(file, key)
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 odd = float(tensor.float()[~tensor.float().isfinite()][0])

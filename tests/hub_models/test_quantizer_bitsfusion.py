@@ -27,6 +27,7 @@ from torch import nn
 from pocket_diffusers.hub_models.layers.low_bit import LowBitConv2d, LowBitLinear
 from pocket_diffusers.hub_models.quantizer_bitsfusion import (
     BitsFusionConfig,
+    BitsFusionQuantizer,
     average_bits,
     pack_model,
     prepare_training,
@@ -46,11 +47,11 @@ def tiny_unet() -> UNet2DConditionModel:
     ).eval()  # fmt: skip
 
 
-def answer(unet: nn.Module, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def answer(unet: nn.Module, dtype: torch.dtype = torch.float32, timestep: float = 7) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     x, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 12, generator=generator)
     with torch.no_grad():
-        return unet(x.to(dtype), 7, text.to(dtype)).sample
+        return unet(x.to(dtype), timestep, text.to(dtype)).sample
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,7 @@ def test_saving_again_gives_the_same_bytes(packed, tmp_path):
     assert config_without_path(tmp_path) == config_without_path(packed)
     assert config_without_path(packed)["quantization_config"] == {
         "quant_method": "bitsfusion", "bits": RECIPE, "default_bits": 3, "modules_to_not_convert": ["time_embedding"],
+        "cached_timesteps": [],
     }  # fmt: skip
 
 
@@ -218,6 +220,84 @@ def test_without_our_package_diffusers_names_the_method(packed, monkeypatch):
         UNet2DConditionModel.from_pretrained(packed)
 
 
+# The cache of time embeddings
+
+CACHED = [7, 981, 250.5]
+
+
+@pytest.fixture(scope="module")
+def with_cache(folder, tmp_path_factory) -> Path:
+    """The UNet, packed with a cache while it was read."""
+    place = tmp_path_factory.mktemp("with-cache")
+    config = BitsFusionConfig(RECIPE, default_bits=3, cached_timesteps=CACHED)
+    UNet2DConditionModel.from_pretrained(folder, quantization_config=config).save_pretrained(place)
+    return place
+
+
+def test_a_cache_stands_for_layers_of_full_precision(folder, with_cache):
+    oracle = UNet2DConditionModel.from_pretrained(
+        folder, quantization_config=BitsFusionConfig(RECIPE, 3, ["time_embedding", "time_emb_proj"])
+    )
+    read = UNet2DConditionModel.from_pretrained(with_cache)
+    for timestep in CACHED:
+        expected, found = answer(oracle, timestep=timestep), answer(read, timestep=timestep)
+        assert float((found - expected).norm() / expected.norm()) < 2**-10
+    assert float((answer(oracle, timestep=7) - answer(oracle, timestep=981)).norm() / expected.norm()) > 2**-6
+    stored = load_file(with_cache / WEIGHTS)
+    assert stored["time_proj.projections"].dtype == torch.float16
+    assert not any("time_emb" in key for key in stored)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_with_a_cache_saves_the_same_table_in_any_type(with_cache, tmp_path, dtype):
+    read = UNet2DConditionModel.from_pretrained(with_cache, torch_dtype=dtype)
+    assert answer(read, dtype).dtype == dtype and answer(read, dtype).isfinite().all()
+    read.save_pretrained(tmp_path)
+    stored, again = load_file(with_cache / WEIGHTS), load_file(tmp_path / WEIGHTS)
+    assert torch.equal(stored["time_proj.projections"], again["time_proj.projections"])
+    if dtype == torch.float32:
+        assert (tmp_path / WEIGHTS).read_bytes() == (with_cache / WEIGHTS).read_bytes()
+        assert config_without_path(tmp_path) == config_without_path(with_cache)
+        assert config_without_path(tmp_path)["quantization_config"]["cached_timesteps"] == CACHED
+
+
+def test_layers_of_time_stay_until_training_is_over(folder, with_cache, tmp_path):
+    config = BitsFusionConfig(RECIPE, default_bits=3, cached_timesteps=CACHED)
+    model = prepare_training(UNet2DConditionModel.from_pretrained(folder), config)
+    assert type(model.time_embedding.linear_1) is nn.Linear and answer(model, timestep=3).isfinite().all()
+    pack_model(model).save_pretrained(tmp_path)
+    assert (tmp_path / WEIGHTS).read_bytes() == (with_cache / WEIGHTS).read_bytes()
+
+
+def test_what_a_cache_has_replaced_is_refused_by_name(folder, with_cache):
+    read = UNet2DConditionModel.from_pretrained(with_cache)
+    with pytest.raises(ValueError, match=r"timestep must be one of the 3 that are cached \(7, 981, 250.5\), not 8: "):
+        answer(read, timestep=8)
+    with pytest.raises(ValueError, match="the model must have its layers of time to be dequantised, not a cache"):
+        read.dequantize()
+    config = BitsFusionConfig({"time_embedding.linear_1": 8}, cached_timesteps=CACHED)
+    with pytest.raises(ValueError, match=r"bits must name .* layers of .*, not 'time_embedding.linear_1'"):
+        UNet2DConditionModel.from_pretrained(folder, quantization_config=config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[:-1], r"projections must be torch.float16 of shape \(3, (\d+)\), not .* shape \(2, \1\)"),
+        (lambda t: t.float(), "projections must be torch.float16 .*, not torch.float32"),
+        (lambda t: t * float("inf"), "time_proj.projections: projections must be finite in half precision, not"),
+        (lambda t: None, "the weights must hold time_proj.projections, which are missing"),
+    ],
+)
+def test_hostile_caches_are_refused(with_cache, tmp_path, change, message):
+    place = shutil.copytree(with_cache, tmp_path / "hostile")
+    tensors = load_file(place / WEIGHTS)
+    changed = change(tensors.pop("time_proj.projections"))
+    save_file(tensors if changed is None else {**tensors, "time_proj.projections": changed}, place / WEIGHTS)
+    with pytest.raises(ValueError, match=message):
+        UNet2DConditionModel.from_pretrained(place)
+
+
 # The published recipe
 
 
@@ -238,6 +318,19 @@ def test_the_published_recipe_takes_the_published_bits():
     }  # fmt: skip
 
 
+def test_the_published_recipe_with_its_cache_is_a_file_of_219_megabytes():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768)
+    BitsFusionQuantizer(
+        BitsFusionConfig.published(range(1, 1001, 20)), pre_quantized=True
+    )._process_model_before_weight_loading(unet)
+    state = unet.state_dict()
+    assert state["time_proj.projections"].nbytes == 2 * 1_008_000
+    header = sum(len(f'"{key}":{{"dtype":"I64","shape":[],"data_offsets":[,]}},') + 40 for key in state)
+    size = sum(value.nbytes for value in state.values()) + header
+    assert 218.5e6 < size <= 219.5e6 and 2 * 859_520_964 / size > 7.8
+
+
 def test_average_bits_by_hand():
     weights = {"a": 10, "b": 20, "time": 70}
     assert average_bits(weights, {"a": 8, "b": 8}, ["time"], 5) == (10 * 8 + 20 * 8 + 16 * 5) / 100
@@ -254,6 +347,11 @@ def test_average_bits_by_hand():
         ({"bits": {"conv_in": 9}}, "conv_in: bits must be a whole number from 1 to 8, not 9"),
         ({"default_bits": None}, "default_bits must be given where bits names no layer, not None"),
         ({"quant_method": "sdnq"}, "sdnq"),
+        ({"cached_timesteps": 50}, "cached_timesteps must be a list of numbers, not 50"),
+        ({"cached_timesteps": [1, -1]}, "cached_timesteps must be numbers from 0 on, not -1"),
+        ({"cached_timesteps": [float("nan")]}, "cached_timesteps must be numbers from 0 on, not nan"),
+        ({"cached_timesteps": ["1"]}, "cached_timesteps must be numbers from 0 on, not '1'"),
+        ({"cached_timesteps": [7, 7.0]}, "cached_timesteps must be distinct"),
     ],
 )
 def test_configs_that_mean_nothing_are_refused(arguments, message):

@@ -16,6 +16,8 @@ from diffusers import (
     DDIMPipeline,
     DDIMScheduler,
     DiffusionPipeline,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UNet2DModel,
@@ -43,11 +45,11 @@ def conditional_unet(*widths: int, layers_per_block: int = 1) -> UNet2DCondition
     ).eval()  # fmt: skip
 
 
-def answer(unet: nn.Module) -> torch.Tensor:
+def answer(unet: nn.Module, timestep: float | torch.Tensor = 7) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     x, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 12, generator=generator)
     with torch.no_grad():
-        return unet(x, 7, text).sample
+        return unet(x, timestep, text).sample
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +196,115 @@ def test_the_published_recipe_is_for_the_layers_of_stable_diffusion_1_5(folder, 
     with pytest.raises(ValueError, match=what):
         quantize_folder(folder, tmp_path / "other", 1.99)
     assert not (tmp_path / "other").exists()
+
+
+# The cache of time embeddings
+
+
+def conditional_pipeline(place: Path, unet: Path, scheduler) -> Path:
+    """A folder with what the cache is made of: diffusers' pipelines of such UNets have text encoders too."""
+    shutil.copytree(unet, place / "unet")
+    scheduler.save_pretrained(place / "scheduler")
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", type(scheduler).__name__]}
+    (place / "model_index.json").write_text(json.dumps({**index, "unet": ["diffusers", "UNet2DConditionModel"]}))
+    return place
+
+
+PNDM = {"skip_prk_steps": True, "steps_offset": 1}  # as of Stable Diffusion 1.5
+
+
+def test_a_cache_of_the_scheduler_s_timesteps_is_that_of_diffusers(folder, recipe, tmp_path):
+    scheduler = PNDMScheduler(**PNDM)
+    source = conditional_pipeline(tmp_path / "source", folder, scheduler)
+    done = quantize_folder(source, tmp_path / "ours", 3, recipe, cache_steps=50)
+    scheduler.set_timesteps(50)
+    steps = scheduler.timesteps.tolist()
+    assert len(steps) == 51 and done.cached_timesteps == len(set(steps)) == 50
+    config = BitsFusionConfig(RECIPE, 3, cached_timesteps=sorted(set(steps), reverse=True))
+    loaded = UNet2DConditionModel.from_pretrained(folder, quantization_config=config)
+    loaded.save_pretrained(tmp_path / "theirs")
+    assert (tmp_path / "ours/unet" / WEIGHTS).read_bytes() == (tmp_path / "theirs" / WEIGHTS).read_bytes()
+    mine, theirs = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours/unet", "theirs"))
+    assert mine == {key: value for key, value in theirs.items() if key != "_name_or_path"}
+    read = UNet2DConditionModel.from_pretrained(tmp_path / "ours/unet")
+    assert all(answer(read, step).isfinite().all() for step in steps)
+    with pytest.raises(ValueError, match=r"one of the 50 that are cached \(981, 961, 941, ..., 41, 21, 1\), not 7: "):
+        answer(read, 7)
+    assert "Time embeddings of 50 timesteps are cached, others refused" in done.told(tmp_path / "ours")
+    assert json.loads((tmp_path / "ours/run.json").read_text())["inputs"]["cache_steps"] == 50
+
+
+def test_timesteps_between_whole_numbers_survive_the_file(folder, tmp_path):
+    scheduler = EulerDiscreteScheduler(timestep_spacing="linspace")
+    source = conditional_pipeline(tmp_path / "source", folder, scheduler)
+    quantize_folder(source, tmp_path / "out", cache_steps=7)
+    read = UNet2DConditionModel.from_pretrained(tmp_path / "out/unet")
+    scheduler.set_timesteps(7)
+    assert len(scheduler.timesteps) == 7 and any(step % 1 for step in scheduler.timesteps.tolist())
+    assert all(answer(read, step).isfinite().all() for step in scheduler.timesteps)
+
+
+def test_a_model_alone_has_a_cache_of_every_timestep(folder, tmp_path):
+    cached = quantize_folder(folder, tmp_path / "out", 8, cache_steps=1000)
+    plain = quantize_folder(folder, tmp_path / "plain", 8)
+    read = UNet2DConditionModel.from_pretrained(tmp_path / "out")
+    kept = BitsFusionConfig(default_bits=8, modules_to_not_convert=["time_embedding", "time_emb_proj"])
+    oracle = UNet2DConditionModel.from_pretrained(folder, quantization_config=kept)
+    for step in (0, 333, 999):
+        expected = answer(oracle, step)
+        assert float((answer(read, step) - expected).norm() / expected.norm()) < 2**-10
+    layers = load_file(folder / WEIGHTS)
+    widths = sum(len(value) for key, value in layers.items() if key.endswith("time_emb_proj.weight"))
+    weights = sum(value.numel() for key, value in layers.items() if key.endswith(".weight") and value.dim() > 1)
+    replaced = sum(value.numel() for key, value in layers.items() if "time_emb" in key and value.dim() > 1)
+    assert cached.average_bits == (8 * (weights - replaced) + 16 * 1000 * widths) / weights
+    assert (plain.average_bits, plain.layers - cached.layers) == (8, 2 + 2 + 2 + 4)
+
+
+def test_bits_of_the_published_recipe_with_its_cache(tmp_path):
+    conditional_unet(8, 16, 32, 32, layers_per_block=2).save_pretrained(tmp_path / "sd")
+    source = conditional_pipeline(tmp_path / "source", tmp_path / "sd", PNDMScheduler(**PNDM))
+    done = quantize_folder(source, tmp_path / "out", 1.99, cache_steps=2)
+    assert (done.layers, done.layers_in_all) == (258, 258 + 22 + 2)
+    assert done.average_bits < done.packed_bits  # with the layers of time it is more, since those count 32 bits
+    UNet2DConditionModel.from_pretrained(tmp_path / "out/unet")
+
+
+@pytest.mark.parametrize(
+    ("steps", "scheduler", "message"),
+    [
+        (50, None, "cache_steps must be 1000 for a model without the pipeline whose scheduler .*, not 50"),
+        (0, PNDMScheduler(), "cache_steps must be a whole number from 1 to 1000, not 0"),
+        (1001, PNDMScheduler(), "cache_steps must be a whole number from 1 to 1000, not 1001"),
+        (101, DDIMScheduler(num_train_timesteps=100), "cache_steps must be a whole number from 1 to 100, not 101"),
+        (True, PNDMScheduler(), "cache_steps must be a whole number from 1 to 1000, not True"),
+    ],
+    ids=["alone", "none", "too-many", "short-scheduler", "no-number"],
+)
+def test_steps_that_the_scheduler_cannot_take(folder, tmp_path, steps, scheduler, message):
+    source = folder if scheduler is None else conditional_pipeline(tmp_path / "source", folder, scheduler)
+    with pytest.raises(ValueError, match=message):
+        quantize_folder(source, tmp_path / "out", cache_steps=steps)
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_and_pipelines_without_a_cache_to_make(folder, tmp_path):
+    source = conditional_pipeline(tmp_path / "source", folder, PNDMScheduler(**PNDM))
+    index = json.loads((source / "model_index.json").read_text())
+    (source / "model_index.json").write_text(json.dumps({**index, "scheduler": ["other", "OwnScheduler"]}))
+    with pytest.raises(ValueError, match="model_index.json must name a scheduler of diffusers .*, not 'OwnScheduler'"):
+        quantize_folder(source, tmp_path / "out", cache_steps=50)
+    shutil.copytree(folder, tmp_path / "model")
+    _with_config(tmp_path / "model", time_cond_proj_dim=8)
+    with pytest.raises(
+        ValueError, match="^the time embedding of UNet2DConditionModel must depend on the timestep alone"
+    ):
+        quantize_folder(tmp_path / "model", tmp_path / "out", cache_steps=1000)
+    _with_config(tmp_path / "model", time_cond_proj_dim=None)
+    _without_tensor(tmp_path / "model", "mid_block.resnets.0.time_emb_proj.bias")
+    with pytest.raises(ValueError, match="tensor mid_block.resnets.0.time_emb_proj.bias is missing"):
+        quantize_folder(tmp_path / "model", tmp_path / "out", cache_steps=1000)
+    assert not (tmp_path / "out").exists()
 
 
 MEASURED = """
