@@ -6,6 +6,7 @@ from pocket_diffusers.cli import main
 from pocket_diffusers.eval import benchmark as module
 from pocket_diffusers.eval.benchmark import Benchmark, MissingData, find_benchmark
 from pocket_diffusers.eval.results import read_rows
+from pocket_diffusers.pipelines import METHODS
 
 
 def note(run, error=None):
@@ -100,7 +101,7 @@ def test_files_of_a_run_carry_its_names(tmp_path):
 
 
 def test_an_unknown_benchmark_is_named():
-    with pytest.raises(ValueError, match=r"method 'wrld' is unknown: use one of snapgen, ascan, world"):
+    with pytest.raises(ValueError, match=rf"method 'wrld' is unknown: use one of {', '.join(METHODS)}, world"):
         find_benchmark("wrld")
 
 

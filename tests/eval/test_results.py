@@ -192,7 +192,11 @@ def committed() -> list[Path]:
     return sorted(RESULTS.glob("*.json"))
 
 
+MISSED = {"lpgs": ["pictures-difference"]}
+"""Targets that are known to be missed, as rows, card and README say; a new one is a step back, one less is to be said."""
+
+
 @pytest.mark.parametrize("path", committed(), ids=lambda path: path.stem)
-def test_committed_rows_are_valid_and_meet_their_targets(path):
+def test_committed_rows_are_valid_and_miss_no_target_but_those_known(path):
     rows = read_rows(path)
-    assert rows and not [row.id for row in rows if row.passed is False]
+    assert rows and [row.id for row in rows if row.passed is False] == MISSED.get(path.stem, [])

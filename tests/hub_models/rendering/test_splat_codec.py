@@ -193,7 +193,7 @@ def test_files_that_contradict_themselves_are_refused():
         _with(data, unit=-1): "unit must be a number",
         _with(data, shape_step="x"): "shape_step must be a number",
         saved(**{**streams, "opacity": others["opacity"]}): "as many Gaussians as each other",
-        saved(**{**streams, "positions": others["positions"]}): "must hold 20 points, not 21",
+        saved(**{**streams, "positions": others["positions"]}): "must have at most 20 occupied cells, not 21",
         saved(**{**streams, "color": None}): "must hold positions, opacity, size, shape, color",
         saved(**streams, sh_2=streams["color"]): "whole sh degrees",
         saved(**{**streams, "color": streams["color"].astype(np.float32)}): "must be rows of bytes",
