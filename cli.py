@@ -211,6 +211,9 @@ def fit(
         ),
     ],
     budget_mb: Annotated[float, typer.Option(metavar="MB", help="What the scene's file may take, in megabytes.")] = 1.0,
+    codec: Annotated[
+        str | None, typer.Option(help="The method's own if left out; plain prunes and entropy-codes splats in seconds.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Views that are matched, one a step.")] = 5000,
     size: Annotated[int, typer.Option(metavar="PIXELS", min=16, help="Longest side of these views.")] = 384,
     children: Annotated[int, typer.Option(min=0, max=2, help="Splats that are predicted around each stored one.")] = 2,
@@ -230,16 +233,23 @@ def fit(
 
     Writes scene.lpgs, which holds the scene in at most --budget-mb, scene.ply for any viewer, run.json, and the run
     with its previews to --output (outputs/fit-SLUG without it). Stop with Ctrl-C and run the same command again: it
-    goes on where it stopped. For a small file of plain splats see `pocket convert --budget-mb`.
+    goes on where it stopped. --codec plain writes scene.splatz in place of scene.lpgs, as `pocket convert --budget-mb`
+    does; of the other options --cameras, --up and --level count then.
 
     Examples:
 
         pocket fit lpgs scene.ply -o scene --budget-mb 1
         pocket fit lpgs capture/ -o scene --budget-mb 2 --steps 30000 --size 800
     """
-    from .pipelines.inputs import check_number
+    from .pipelines.inputs import check_choice, check_number
 
     output = output or Path("outputs") / f"fit-{slug}"
+    if codec is not None and check_choice("--codec", codec, (slug, "plain")) == "plain":
+        _compress(source, output / "scene.splatz", budget_mb, cameras, up=up, level=level, overwrite=True)
+        _quietly_imported(".pipelines.splat_conversion").convert_splats(
+            output / "scene.splatz", output / "scene.ply", overwrite=True
+        )
+        return
     start = perf_counter()
     max_bytes = int(check_number("--budget-mb", budget_mb, 0) * 1e6)
     options = {"max_bytes": max_bytes, "steps": steps, "seed": seed, "children_per_parent": children}

@@ -13,12 +13,14 @@ import pytest
 import tiny_ascan
 import typer
 from PIL import Image
+from tiny_lpgs import make_pipeline
 from typer.testing import CliRunner
 
 from pocket_diffusers import __version__, checkpoint, cli
 from pocket_diffusers.cli import app, main
 from pocket_diffusers.eval import benchmark
 from pocket_diffusers.eval.benchmark import Benchmark
+from pocket_diffusers.hub_models.rendering.splat_files import read_splats
 from pocket_diffusers.model_cards import publishing
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb"}
@@ -50,7 +52,7 @@ OPTIONS = {
     "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
     " runtime",
     "train": "stage preset resume set seed output",
-    "fit": "budget-mb steps size children cameras up level resume seed output",
+    "fit": "budget-mb codec steps size children cameras up level resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
     "quantize": "bits recipe cache-steps output overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
@@ -86,6 +88,19 @@ def test_help_says_that_scenes_of_methods_are_read(verb):
 def test_budgets_that_are_none(capsys, tmp_path, megabytes):
     said = complaint(capsys, "fit", "lpgs", "scene.ply", "--budget-mb", megabytes, "-o", str(tmp_path / "out"))
     assert "--budget-mb must be a number of at least 0, not " in said and not (tmp_path / "out").exists()
+
+
+def test_a_plain_codec_writes_the_file_of_convert_and_what_it_unpacks_to(capsys, tmp_path):
+    make_pipeline().to_ply(tmp_path / "ball.ply")
+    command = ("--budget-mb", "0.02", "--up", "z")
+    run("convert", str(tmp_path / "ball.ply"), str(tmp_path / "made.splatz"), *command)
+    said = run("fit", "lpgs", str(tmp_path / "ball.ply"), "--codec", "plain", *command, "-o", str(tmp_path / "out"))
+    made = tmp_path / "out" / "scene.splatz"
+    assert made.read_bytes() == (tmp_path / "made.splatz").read_bytes() and "Kept " in said
+    assert read_splats(tmp_path / "out" / "scene.ply").means.equal(read_splats(made).means)
+    assert sorted(path.name for path in made.parent.iterdir()) == ["scene.ply", "scene.splatz"]
+    said = complaint(capsys, "fit", "lpgs", str(made), "--codec", "zip", "-o", str(tmp_path / "none"))
+    assert "--codec must be one of lpgs, plain, not 'zip'" in said and not (tmp_path / "none").exists()
 
 
 def test_every_option_has_a_help_text():
