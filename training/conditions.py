@@ -103,13 +103,13 @@ def shown_classes(num_classes: int, drop: float) -> Callable[[Tensor, torch.Gene
 
 
 def cached_texts(
-    pipeline: DiffusionPipeline, latents: Float[Tensor, "count _ h w"], captions: Sequence[str], drop: float
+    encode: Callable[[list[str]], Shown], latents: Float[Tensor, "count _ h w"], captions: Sequence[str], drop: float
 ) -> CachedConditions:
-    """Latents with the text features of their captions, by `pipeline.encode_prompt`; the empty prompt shows nothing."""
+    """Latents with what `encode` makes of their captions, a row each; the empty prompt shows nothing."""
     sentences = ["", *dict.fromkeys(captions)]
     number = {sentence: i for i, sentence in enumerate(sentences)}
     rows = torch.tensor([number[caption] for caption in captions])
-    return CachedConditions(latents, encode_sentences(pipeline, sentences), rows, 0, drop)
+    return CachedConditions(latents, encode(sentences), rows, 0, drop)
 
 
 @torch.no_grad()
@@ -122,6 +122,16 @@ def encode_sentences(
     text, mask = (torch.cat([pair[k].cpu() for pair in encoded]) for k in (0, 1))
     length = int(mask.sum(dim=1).max())
     return text[:, :length].bfloat16(), mask[:, :length]
+
+
+@torch.no_grad()
+def encode_unmasked(
+    pipeline: DiffusionPipeline, sentences: list[str], batch_size: int = 512
+) -> tuple[Float[Tensor, "count tokens width"]]:
+    """Text features of many sentences, in bfloat16, padding included, as Stable Diffusion attends to it; on the CPU."""
+    batches = [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
+    features = [pipeline.encode_prompt(batch, do_classifier_free_guidance=False)[0] for batch in batches]
+    return (torch.cat([part.cpu().bfloat16() for part in features]),)
 
 
 def shown_texts(

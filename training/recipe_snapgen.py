@@ -27,7 +27,7 @@ from ..pipelines.inputs import require
 from ..pipelines.pipeline_snapgen import ENCODERS, SnapGenPipeline
 from ..pipelines.repository import text_tower
 from . import recipe_encoders
-from .conditions import StreamedConditions, cached_latents, cached_texts, shown_texts
+from .conditions import StreamedConditions, cached_latents, cached_texts, encode_sentences, shown_texts
 from .datasets.captioned_images import CaptionedImages, captioned_picture, pocketworld_images
 from .latents import encode_all, load_autoencoder, pixels_per_latent
 from .objectives.denoising import Denoising, training_scheduler
@@ -202,7 +202,7 @@ def train_base(preset: BasePreset, run: StageRun) -> Path:
     if preset.source == "pocketworld":
         data = run.pocketworld(pocketworld_images)
         latents = cached_latents(pipeline.vae, data.images, torch.arange(len(data)))
-        conditions = cached_texts(pipeline, latents, data.captions, preset.text_drop)
+        conditions = cached_texts(partial(encode_sentences, pipeline), latents, data.captions, preset.text_drop)
         batches = run.indices(len(data))
     else:
         conditions = StreamedConditions(pipeline.vae, shown_texts(pipeline, ENCODERS, preset.text_drop))

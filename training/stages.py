@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from diffusers import DiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 
 from .. import _CHECKPOINTS, unknown_name
@@ -194,6 +195,9 @@ class StageRun:
         attending = [part for part in objective.parts.values() if hasattr(part, "set_attention_form")]
         for part in attending:
             part.set_attention_form("explicit" if self.device.type == "cpu" else "fused")
+        diffusers_own = [part for part in objective.parts.values() if hasattr(part, "set_attn_processor")]
+        for part in diffusers_own:
+            part.set_attn_processor(AttnProcessor() if self.device.type == "cpu" else AttnProcessor2_0())
         settings = self.preset.settings(log_every=50, preview_every=1000)
         try:
             train(objective, batches, settings, self.folder, self.resume)
@@ -202,6 +206,8 @@ class StageRun:
                 print(self.skipped.sentence())
         for part in attending:
             part.set_attention_form("fused")
+        for part in diffusers_own:
+            part.set_attn_processor(AttnProcessor2_0())
 
     # What is left
 

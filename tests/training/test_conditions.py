@@ -1,5 +1,7 @@
 """What a denoiser is shown: computed ahead or as data come, with classes or text encoders dropped by chance."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -45,7 +47,7 @@ def streamed(pipeline, drop, encoders=ENCODERS):
 
 def remembered(pipeline, data, drop):
     latents = cached_latents(pipeline.vae, data.images, torch.arange(len(data)))
-    return cached_texts(pipeline, latents, data.captions, drop)
+    return cached_texts(partial(encode_sentences, pipeline), latents, data.captions, drop)
 
 
 # Texts
