@@ -8,7 +8,7 @@ from .presets import PresetMixin
 
 
 class BitsFusionUNet2DConditionModel(PresetMixin):
-    """Makes `diffusers.UNet2DConditionModel`s, so that folders of weights need nothing but diffusers to name their class.
+    """Makes `diffusers.UNet2DConditionModel`s, for folders of weights that plain diffusers is to load.
 
     Presets: "sd15" is the network of Stable Diffusion 1.5, with 859,520,964 parameters; "nano" has its kinds of blocks
     at two resolutions, for latents of 16 channels and 8 x 8.

@@ -11,6 +11,7 @@ from pocket_diffusers.training.conditions import (
     cached_classes,
     cached_latents,
     cached_texts,
+    encode_sentences,
     shown_classes,
     shown_texts,
 )
