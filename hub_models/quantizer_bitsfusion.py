@@ -180,7 +180,7 @@ class BitsFusionQuantizer(DiffusersQuantizer):
             raise ValueError(f"{param_name}: {error}") from None
 
     def _process_model_after_weight_loading(self, model: ModelMixin, **kwargs: Any) -> ModelMixin:
-        for name, layer in _low_bit_layers(model).items():
+        for name, layer in low_bit_layers(model).items():
             if not layer.is_frozen or layer.words.is_meta or layer.scales.is_meta:
                 raise ValueError(f"the weights must hold those of {name}, which are missing.")
         if self.quantization_config.cached_timesteps and not self.pre_quantized:
@@ -193,7 +193,7 @@ class BitsFusionQuantizer(DiffusersQuantizer):
     def _dequantize(self, model: ModelMixin) -> ModelMixin:
         if self.quantization_config.cached_timesteps:
             raise ValueError("the model must have its layers of time to be dequantised, not a cache in their place.")
-        for name, layer in _low_bit_layers(model).items():
+        for name, layer in low_bit_layers(model).items():
             model.set_submodule(name, layer.dequantized())
         model._internal_dict = FrozenDict({k: v for k, v in model.config.items() if k != "quantization_config"})
         return model
@@ -205,7 +205,7 @@ def prepare_training(model: ModelMixin, config: BitsFusionConfig) -> ModelMixin:
     Raises:
         ValueError: a recipe of other layers, a model that has low-bit layers, or weights that are NaN or infinite.
     """
-    if _low_bit_layers(model):
+    if low_bit_layers(model):
         raise ValueError("the model must have plain layers, which dequantize() gives a packed one back.")
     _to_low_bit(model, config)
     model.register_to_config(quantization_config=config)
@@ -218,7 +218,7 @@ def pack_model(model: ModelMixin) -> ModelMixin:
     Raises:
         ValueError: a model without such layers, or weights or scales that are NaN or infinite.
     """
-    layers = _low_bit_layers(model)
+    layers = low_bit_layers(model)
     if not layers:
         raise ValueError("the model must have low-bit layers, which prepare_training makes.")
     for name, layer in layers.items():
@@ -282,7 +282,8 @@ def _checked_timesteps(timesteps: Sequence[float]) -> list[float]:
     return list(timesteps)
 
 
-def _low_bit_layers(model: nn.Module) -> dict[str, LowBitLayer]:
+def low_bit_layers(model: nn.Module) -> dict[str, LowBitLayer]:
+    """The layers of a few bits of a model by name, in training or packed."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LowBitLayer) and layer.levels}
 
 

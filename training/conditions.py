@@ -134,6 +134,17 @@ def encode_unmasked(
     return (torch.cat([part.cpu().bfloat16() for part in features]),)
 
 
+def shown_unmasked(pipeline: DiffusionPipeline, drop: float) -> Callable[[list[str], torch.Generator], Shown]:
+    """Shows captions as text features, or those of the empty prompt where by that chance a caption is dropped."""
+
+    def show(captions: list[str], generator: torch.Generator) -> Shown:
+        dropped = torch.rand(len(captions), generator=generator) < drop
+        said = ["" if gone else caption for caption, gone in zip(captions, dropped.tolist(), strict=True)]
+        return (pipeline.encode_prompt(said, do_classifier_free_guidance=False)[0],)
+
+    return show
+
+
 def shown_texts(
     pipeline: DiffusionPipeline, encoders: Iterable[str], drop: float
 ) -> Callable[[list[str], torch.Generator], Shown]:

@@ -4,27 +4,43 @@
 |---|---|
 | clip | the text encoder of the nano models (see `recipe_encoders`) |
 | base | a UNet of Stable Diffusion's shape in full precision: what the others begin with, and what they are held to |
+| sensitivity | how many bits each layer needs (section 3.2); leaves the UNet packed in so many, without training |
+| distill | stage I: the UNet of few bits predicts what that of full precision does, and makes the features it makes |
+| finetune | stage II: it predicts the noise in captioned pictures; leaves the packed pipeline |
+
+Preset `nano` learns PocketWorld on two CPU cores; `paper` quantises Stable Diffusion 1.5 with your captioned pictures.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import AutoTokenizer, CLIPModel
 
 from .. import checkpoint
+from ..hub_models.layers.time_embedding_cache import replaced_layers
+from ..hub_models.quantizer_bitsfusion import BitsFusionConfig, pack_model, prepare_training
 from ..hub_models.unet_bitsfusion import BitsFusionUNet2DConditionModel
+from ..pipelines.files import read_json
+from ..pipelines.fitting.loop import Batches
 from ..pipelines.inputs import require
 from ..pipelines.pipeline_bitsfusion import BitsFusionPipeline
 from ..pipelines.repository import text_tower
 from . import recipe_encoders
-from .conditions import cached_latents, cached_texts, encode_unmasked
-from .datasets.captioned_images import pocketworld_images
+from .conditions import StreamedConditions, cached_latents, cached_texts, encode_unmasked, shown_unmasked
+from .datasets.captioned_images import captioned_picture, pocketworld_images
 from .latents import load_autoencoder, pixels_per_latent
-from .objectives.denoising import Denoising, training_scheduler
+from .objectives.denoising import Denoising, sampler_of, training_scheduler
+from .objectives.distillation import Distillation
 from .preset import Preset
+from .shadow_weights import load_shadow, save_shadow
 from .stages import Stage, StageRun, run_stage
+
+# The numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +64,173 @@ class BasePreset(Preset):
         require(0 <= self.text_drop <= 1, "text_drop", self.text_drop, "in 0..1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LowBitPreset(Preset):
+    """Both stages of the UNet of few bits.
+
+    Attributes:
+        base: folder or Hub id of the pipeline in full precision; "" takes what stage `base` left in the same output.
+        bits: "sensitivity" takes what that stage left in the same output, "published" the recipe for Stable
+            Diffusion 1.5; else a JSON file of bits by layer, or one number for all layers.
+        cache_steps: of the pipeline's scheduler, for whose timesteps a table stands in place of the layers of time
+            when the UNet is packed; these layers do not learn.
+        text_drop: chance that a picture is shown with the empty prompt, in 0..1 (0.1 in the paper).
+        time_alpha: timesteps are drawn from Beta(alpha, 1), the more towards noise the larger it is (3 in the paper).
+        feature_weight: of the blocks' features in stage `distill` (0.01 in the paper).
+    """
+
+    base: str = ""
+    bits: str = "sensitivity"
+    cache_steps: int = 50
+    text_drop: float = 0.1
+    time_alpha: float = 3.0
+    feature_weight: float = 0.01
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.cache_steps >= 1, "cache_steps", self.cache_steps, "at least 1")
+        require(0 <= self.text_drop <= 1, "text_drop", self.text_drop, "in 0..1")
+        require(self.time_alpha > 0, "time_alpha", self.time_alpha, "above 0")
+        require(self.feature_weight >= 0, "feature_weight", self.feature_weight, "at least 0")
+
+
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+# Pictures that you bring, at the published learning rate, which is constant there and falls along a cosine here. The
+# global batches of 256 and 1024 are processes x gradient_accumulation_steps x batch_size.
+PAPER = {"source": "", "split": "train", "base": SD15, "image_size": 512, "learning_rate": 1e-5, "warmup_steps": 0}
+
 # fmt: off
 BASE = {
-    "nano": BasePreset(seed=0, steps=7_000, batch_size=64, learning_rate=1.5e-3, ema_decay=0.999),
+    "nano":  BasePreset(seed=0, steps=8_000, batch_size=64, learning_rate=1.5e-3, ema_decay=0.999),
+}
+DISTILL = {
+    "nano":  LowBitPreset(seed=1, steps=1_000,  batch_size=64, learning_rate=5e-4),
+    "paper": LowBitPreset(seed=1, steps=20_000, batch_size=32, **PAPER),
+}
+FINETUNE = {
+    "nano":  LowBitPreset(seed=2, steps=1_000,  batch_size=64, learning_rate=5e-4),
+    "paper": LowBitPreset(seed=2, steps=50_000, batch_size=32, **PAPER),
 }
 # fmt: on
 
 
+# Stage base
+
+
 def train_base(preset: BasePreset, run: StageRun) -> Path:
-    pipeline = untrained_pipeline(preset, run)
-    data = run.pocketworld(pocketworld_images)
-    latents = cached_latents(pipeline.vae, data.images, torch.arange(len(data)))
-    conditions = cached_texts(partial(encode_unmasked, pipeline), latents, data.captions, preset.text_drop)
-    run.learn(Denoising(pipeline.unet, pipeline.scheduler, conditions, preset.learning_rate), run.indices(len(data)))
-    return run.save(pipeline.unet)
-
-
-def untrained_pipeline(preset: BasePreset, run: StageRun) -> BitsFusionPipeline:
-    """The pipeline around a new UNet, or that of `init`, with the models of earlier stages, on accelerate's device."""
     unet = run.new_model(BitsFusionUNet2DConditionModel, "unet")
-    vae = load_autoencoder(run.begins_with("vae", preset.vae or checkpoint("snapgen-nano")))
-    unet.register_to_config(sample_size=preset.image_size // pixels_per_latent(vae))
+    pipeline = nano_pipeline(unet, preset.vae, run)
+    conditions, batches = shown(preset, run, pipeline)
+    run.learn(Denoising(unet, training_scheduler("epsilon"), conditions, preset.learning_rate), batches)
+    return run.save_pipeline(pipeline, text_encoder=run.earlier("clip"))
+
+
+def nano_pipeline(unet: UNet2DConditionModel, vae: str, run: StageRun) -> BitsFusionPipeline:
+    """A UNet with the nano models' text encoder and an autoencoder, on accelerate's device."""
+    autoencoder = load_autoencoder(run.begins_with("vae", vae or checkpoint("snapgen-nano")))
+    unet.register_to_config(sample_size=run.preset.image_size // pixels_per_latent(autoencoder))
     clip = run.begins_with("text_encoder", run.earlier("clip"))
     tower = text_tower(CLIPModel.from_pretrained(clip, dtype=torch.float32)).requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(clip)
-    scheduler = training_scheduler("epsilon")
-    return BitsFusionPipeline(vae, unet, scheduler, tower, tokenizer).to(run.device)
+    return BitsFusionPipeline(autoencoder, unet, stable_diffusion_sampler(), tower, tokenizer).to(run.device)
+
+
+def stable_diffusion_sampler() -> Any:
+    """DDIM as Stable Diffusion 1.5 is set up."""
+    return sampler_of(training_scheduler("epsilon"), set_alpha_to_one=False, steps_offset=1)
+
+
+def shown(preset: Any, run: StageRun, pipeline: BitsFusionPipeline) -> tuple[Any, Batches]:
+    """What the UNet is shown of pictures and their captions, and batches of them."""
+    if preset.source != "pocketworld":
+        show = StreamedConditions(pipeline.vae, shown_unmasked(pipeline, preset.text_drop))
+        return show, run.stream(captioned_picture, caption_column=preset.caption_column)
+    data = run.pocketworld(pocketworld_images)
+    latents = cached_latents(pipeline.vae, data.images, torch.arange(len(data)))
+    conditions = cached_texts(partial(encode_unmasked, pipeline), latents, data.captions, preset.text_drop)
+    return conditions, run.indices(len(data))
+
+
+# Stages of few bits
+
+
+def train_distill(preset: LowBitPreset, run: StageRun) -> Path:
+    pipeline = full_precision(preset, run)
+    teacher = pipeline.unet
+    student = low_bit_copy(teacher, quantization(preset, run, pipeline))
+    conditions, batches = shown(preset, run, pipeline)
+    run.learn(
+        Distillation(
+            student, teacher, noise_levels(pipeline), conditions, preset.learning_rate, preset.feature_weight,
+            preset.time_alpha,
+        ),
+        batches,
+    )  # fmt: skip
+    return run.write(partial(save_shadow, student))
+
+
+def train_finetune(preset: LowBitPreset, run: StageRun) -> Path:
+    pipeline = full_precision(preset, run)
+    student = load_shadow(type(pipeline.unet), Path(run.begins_with("distilled", run.earlier("distill"))))
+    pipeline.register_modules(unet=freeze_time(student).to(run.device))
+    conditions, batches = shown(preset, run, pipeline)
+    levels, alpha = noise_levels(pipeline), preset.time_alpha
+    run.learn(Denoising(student, levels, conditions, preset.learning_rate, time_alpha=alpha), batches)
+    pack_model(student)
+    return run.save_pipeline(pipeline, **({} if preset.base else {"text_encoder": run.earlier("clip")}))
+
+
+def full_precision(preset: LowBitPreset, run: StageRun) -> BitsFusionPipeline:
+    """The pipeline that is quantised, its parts frozen, in float32 on accelerate's device."""
+    source = run.begins_with("base", preset.base or run.earlier("base"))
+    pipeline = BitsFusionPipeline.from_pretrained(source)
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        part.eval().requires_grad_(False)
+    return pipeline.to(run.device)
+
+
+def quantization(preset: LowBitPreset, run: StageRun, pipeline: BitsFusionPipeline) -> BitsFusionConfig:
+    """The bits of each layer that the preset asks for, and the timesteps of the sampler."""
+    timesteps = sampled_timesteps(pipeline, preset.cache_steps)
+    if preset.bits == "published":
+        return BitsFusionConfig.published(timesteps)
+    if preset.bits.isdecimal():
+        return BitsFusionConfig(default_bits=int(preset.bits), cached_timesteps=timesteps)
+    if preset.bits != "sensitivity":
+        return BitsFusionConfig(read_json(preset.bits, dict), default_bits=None, cached_timesteps=timesteps)
+    measured = Path(run.begins_with("sensitivity", run.earlier("sensitivity")))
+    bits = read_json(measured / "config.json", dict)["quantization_config"]["bits"]
+    return BitsFusionConfig(bits, default_bits=None, cached_timesteps=timesteps)
+
+
+def sampled_timesteps(pipeline: BitsFusionPipeline, steps: int) -> list[float]:
+    """The distinct timesteps that the pipeline's scheduler takes in so many steps."""
+    scheduler = copy.deepcopy(pipeline.scheduler)
+    scheduler.set_timesteps(steps)
+    return list(dict.fromkeys(scheduler.timesteps.tolist()))
+
+
+def noise_levels(pipeline: BitsFusionPipeline) -> DDPMScheduler:
+    """Those that the pipeline's UNet was trained on."""
+    return DDPMScheduler.from_config(pipeline.scheduler.config)
+
+
+def low_bit_copy(unet: UNet2DConditionModel, config: BitsFusionConfig) -> UNet2DConditionModel:
+    """A copy in low-bit training, whose layers of time do not learn, for a table is to stand in their place."""
+    student = prepare_training(copy.deepcopy(unet).requires_grad_(True), config)
+    return freeze_time(student)
+
+
+def freeze_time(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    for name in replaced_layers(unet):
+        unet.get_submodule(name).requires_grad_(False)
+    return unet
 
 
 STAGES = {
     **recipe_encoders.STAGES,
-    "base": Stage(train_base, BASE),
+    "base": Stage(train_base, BASE, "bitsfusion-nano-full"),
+    "distill": Stage(train_distill, DISTILL),
+    "finetune": Stage(train_finetune, FINETUNE),
 }
 run = partial(run_stage, "bitsfusion", STAGES)

@@ -22,7 +22,7 @@ from ..pipelines.files import whole_folder
 from ..pipelines.fitting.loop import Batches, Objective
 from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.inputs import require
-from ..pipelines.repository import save_repository
+from ..pipelines.repository import INDEX, save_repository
 from .datasets.bad_rows import SkippedRows
 from .datasets.streams import shuffled_batches, streamed_batches
 from .loop import train
@@ -167,7 +167,7 @@ class StageRun:
         output, last = self.folder.parent, stages[-1]
         left = [output / stage / "model" for stage in stages]
         for folder in (*left, _CHECKPOINTS / self.stages[last].committed):
-            if (folder / "config.json").is_file():
+            if any((folder / name).is_file() for name in ("config.json", INDEX)):
                 return folder
         raise FileNotFoundError(f"there is no {last} model in {output}: train stage {last} into that output first")
 
@@ -214,12 +214,16 @@ class StageRun:
     def save(self, *components: Any) -> Path:
         """Writes models and tokenizers that belong together to `folder`/model, whole or not at all."""
 
-        def write() -> None:
-            with whole_folder(self.folder / "model") as draft:
+        def write(folder: Path) -> None:
+            with whole_folder(folder) as draft:
                 for component in components:
                     component.save_pretrained(draft)
 
-        on_main_process(write)
+        return self.write(write)
+
+    def write(self, write: Callable[[Path], Any]) -> Path:
+        """Has one process write `folder`/model by `write(folder)`, whole or not at all."""
+        on_main_process(lambda: write(self.folder / "model"))
         return self.folder / "model"
 
     def save_pipeline(self, pipeline: DiffusionPipeline, **embedded: Path) -> Path:
