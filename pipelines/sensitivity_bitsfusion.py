@@ -1,4 +1,4 @@
-"""What a layer of few bits alone costs a model's pictures (BitsFusion, arXiv 2406.04333, section 3.2, appendix B)."""
+"""What a layer of few bits alone costs a model's pictures (BitsFusion, arXiv 2406.04333, section 3.2)."""
 
 import copy
 import hashlib

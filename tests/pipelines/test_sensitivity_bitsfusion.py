@@ -110,7 +110,7 @@ def test_pictures_at_once_change_nothing_but_rounding(pipeline, whole, tmp_path)
     one_by_one = measure_sensitivity(
         pipeline, PROMPTS, tmp_path, **SETTINGS, image_text_similarity=brightness, pictures_at_once=2
     )
-    assert [each.mse for each in one_by_one] == pytest.approx([each.mse for each in found], rel=0.02, abs=1e-4)
+    assert [each.mse for each in one_by_one] == pytest.approx([each.mse for each in found], rel=1e-3, abs=1e-4)
 
 
 def test_tuning_lowers_the_error(pipeline):
