@@ -47,7 +47,8 @@ def recipe_configs(slug: str) -> dict[str, dict[str, Fields]]:
 
 
 def _defaults(model: type) -> dict[str, Any]:
-    return {name: entry.default for name, entry in signature(model.__init__).parameters.items() if name != "self"}
+    arguments = signature(model.__init__).parameters.items()
+    return {name: entry.default for name, entry in arguments if entry.default is not entry.empty}
 
 
 def _texts(fields: Mapping[str, Any]) -> Fields:

@@ -6,14 +6,21 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from ..hub_models.layers.low_bit import LowBitLayer
 from ..pipelines.files import read_json
 from ..pipelines.result_folder import RECORD, result_folder, write_record
 from ..pipelines.weights import weights_digest
+from ..training.layer_bits_plot import LayerBits, draw_layer_bits
 from .recognition_samples import SOURCES, recognize
 from .template import CardTemplate
 
 FOLDER = "samples"
 SHEET = "sheet.png"
+BITS = "bits.png"
+"""Of weights of few bits: how many each layer has."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def stale_samples(plan: SamplePlan, weights: Path, folder: Path) -> str | None:
         return f"{folder} was drawn by other weights"
     if inputs.get("prompts") != list(plan.prompts) or inputs.get("arguments") != dict(plan.arguments):
         return f"{folder} was drawn with other prompts or arguments"
-    missing = next((name for name in [*plan.files, SHEET] if not (folder / name).is_file()), None)
+    wanted = [*plan.files, SHEET, *([BITS] if _are_packed(weights) else [])]
+    missing = next((name for name in wanted if not (folder / name).is_file()), None)
     return f"{folder / missing} is missing" if missing else None
 
 
@@ -101,7 +109,8 @@ def renew_samples(template: CardTemplate, slug: str, weights: Path, folder: Path
 
 
 def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> None:
-    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, and a record.
+    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, of packed
+    weights the bits of each layer, and a record.
 
     An earlier folder of samples is replaced; anything else there is not.
 
@@ -132,4 +141,21 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
         for image, name in zip(images, plan.files, strict=True):
             image.save(draft / name)
         contact_sheet(images, captions, cell=256 if plan.recognizes else 128).save(draft / SHEET)
+        if _are_packed(weights):
+            draw_layer_bits(draft / BITS, f"Bits of each layer of {weights.resolve().name}", packed_layers(pipeline))
         write_record(draft, "pocket card", inputs, plan.arguments.get("seed"), perf_counter() - start)
+
+
+def packed_layers(pipeline: DiffusionPipeline) -> list[LayerBits]:
+    """The layers of few bits of a pipeline's models."""
+    models = [model for model in pipeline.components.values() if isinstance(model, nn.Module)]
+    return [
+        LayerBits(name, layer.levels.bits, layer.weight_shape.numel())
+        for model in models
+        for name, layer in model.named_modules()
+        if isinstance(layer, LowBitLayer) and layer.levels
+    ]
+
+
+def _are_packed(weights: Path) -> bool:
+    return any("quantization_config" in read_json(path) for path in weights.glob("*/config.json"))

@@ -185,9 +185,21 @@ def setting(label: str, low: float, high: float, value: float, step: float = 1, 
     return slider
 
 
-def sampling_settings(defaults: SamplingDefaults, follows: str) -> tuple[gr.Slider, gr.Slider]:
-    """Steps and guidance of a pipeline that draws; `follows` is what guidance follows, such as "the prompt"."""
-    steps = setting("Steps", 1, 50, defaults.num_inference_steps, info="More is slower and finer.")
+def sampling_settings(
+    defaults: SamplingDefaults, follows: str, allowed: Sequence[int] | None = None
+) -> tuple[gr.Slider | gr.Dropdown, gr.Slider]:
+    """Steps and guidance of a pipeline that draws.
+
+    Args:
+        defaults: of the pipeline.
+        follows: what guidance follows, such as "the prompt".
+        allowed: the numbers of steps that it can take; None is any.
+    """
+    info = "More is slower and finer."
+    if allowed is None:
+        steps = setting("Steps", 1, 50, defaults.num_inference_steps, info=info)
+    else:
+        steps = gr.Dropdown(list(allowed), value=defaults.num_inference_steps, label="Steps", info=info)
     info = f"How strictly to follow {follows}; 1 is off."
     return steps, setting("Guidance", 1, 15, defaults.guidance_scale, 0.5, info=info)
 

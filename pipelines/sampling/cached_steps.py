@@ -15,13 +15,9 @@ def check_cached_steps(unet: nn.Module, scheduler: SchedulerMixin, steps: int) -
     Raises:
         ValueError: naming the numbers that can be taken, and how a cache of others is made.
     """
-    cache = getattr(unet, "time_proj", None)
-    if not isinstance(cache, TimeEmbeddingCache):
+    known = cached_steps(unet, scheduler)
+    if known is None or steps in known:
         return
-    scheduler, cached = copy.deepcopy(scheduler), set(cache.timesteps)
-    if _timesteps(scheduler, steps) <= cached:
-        return
-    known = [count for count in range(1, len(cached) + 1) if _timesteps(scheduler, count) <= cached]
     if not known:
         raise ValueError(
             f"scheduler must be one whose timesteps the UNet has cached, not this {type(scheduler).__name__}: for its "
@@ -31,6 +27,15 @@ def check_cached_steps(unet: nn.Module, scheduler: SchedulerMixin, steps: int) -
         f"num_inference_steps must be {_told(known)}, whose timesteps the UNet has cached, not {steps}: for others, "
         f"quantise the pipeline that this one was made of again with --cache-steps {steps}."
     )
+
+
+def cached_steps(unet: nn.Module, scheduler: SchedulerMixin) -> list[int] | None:
+    """Rising numbers of steps at whose timesteps a UNet has everything cached; None for one without a cache."""
+    cache = getattr(unet, "time_proj", None)
+    if not isinstance(cache, TimeEmbeddingCache):
+        return None
+    scheduler, cached = copy.deepcopy(scheduler), set(cache.timesteps)
+    return [count for count in range(1, len(cached) + 1) if _timesteps(scheduler, count) <= cached]
 
 
 def _timesteps(scheduler: SchedulerMixin, steps: int) -> set[float]:

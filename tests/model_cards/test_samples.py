@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from torch import nn
 
+from pocket_diffusers.hub_models.layers.low_bit import LowBitLinear
 from pocket_diffusers.model_cards.samples import SamplePlan, draw_samples, sample_plan, stale_samples
 from pocket_diffusers.model_cards.template import read_template
 from pocket_diffusers.pipelines.outputs import ImageOutput
+from pocket_diffusers.training.layer_bits_plot import LayerBits
 
 
 @pytest.fixture
@@ -132,3 +135,21 @@ def test_look_at_pictures(world, monkeypatch, tmp_path: Path):
     assert stale_samples(plan, world.weights, folder) is None
     assert [Image.open(folder / name).getpixel((0, 0)) for name in plan.files] == [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
     assert "seeds" not in json.loads((folder / "run.json").read_text())["inputs"]
+
+
+def test_packed_weights_show_the_bits_of_each_layer(world, plan, monkeypatch, tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    packed = nn.Sequential(LowBitLinear.of(nn.Linear(8, 3), 2).freeze(), nn.Linear(3, 3))
+    drawing, drawn = Drawing(), []
+    drawing.components = {"unet": packed, "scheduler": object()}
+    monkeypatch.setattr("pocket_diffusers.pipelines.loading.load_pipeline", lambda slug, model: drawing)
+    monkeypatch.setattr("pocket_diffusers.model_cards.samples.draw_layer_bits", lambda *given: drawn.append(given))
+    (world.weights / "unet" / "config.json").write_text('{"quantization_config": {"bits": {"0": 2}}}')
+    folder = tmp_path / "samples"
+    draw_samples("snapgen", plan, world.weights, folder)
+    ((path, title, layers),) = drawn
+    assert (path.name, title) == ("bits.png", "Bits of each layer of snapgen-nano")
+    assert layers == [LayerBits("0", 2, 24)]
+    assert "bits.png is missing" in stale_samples(plan, world.weights, folder)
+    (folder / "bits.png").write_bytes(b"png")
+    assert stale_samples(plan, world.weights, folder) is None
