@@ -376,6 +376,14 @@ def quantize(
             "every timestep.",
         ),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROMPTS",
+            help="Text file, one prompt a line: give each layer of a pipeline's UNet bits by what pictures of these "
+            "lose; --bits is the average then, 1.6 to 8. It takes hours.",
+        ),
+    ] = None,
     component: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Which model of a pipeline to pack; its unet or transformer if left out."),
@@ -399,14 +407,16 @@ def quantize(
         pocket quantize stable-diffusion-v1-5/ -o sd-4bit
         pocket quantize stable-diffusion-v1-5/ --bits 1.99 --cache-steps 50 -o sd-2bit
         pocket quantize my-finetune/unet/ --bits 3 --recipe bits.json -o unet-3bit
+        pocket quantize stable-diffusion-v1-5/ --bits 2.5 --calibrate prompts.txt -o sd-calibrated
         pocket quantize owner/video-model --component transformer_2
     """
     output = output or Path("outputs") / f"quantize-{Path(source).resolve().name}"
     quantization = _quietly_imported(".pipelines.quantization_bitsfusion")
     with _Progress("quantising", 1) as progress:
         done = quantization.quantize_folder(
-            source, output, bits, recipe, overwrite, progress.advance, cache_steps, component=component
-        )
+            source, output, bits, recipe, overwrite, progress.advance, cache_steps, component=component,
+            calibrate=calibrate,
+        )  # fmt: skip
     print(done.told(output))
 
 

@@ -20,6 +20,7 @@ from ..hub_models.layers.low_bit import LOW_BIT, LowBitLayer
 from ..hub_models.layers.low_bit_levels import Levels
 from ..hub_models.layers.time_embedding_cache import cached_widths, compute_projections, replaced_layers
 from ..hub_models.quantizer_bitsfusion import BitsFusionConfig, average_bits
+from .calibration_bitsfusion import calibrated_bits
 from .diffusers_folder import DiffusersFolder
 from .files import draft_folder, read_json, write_json
 from .hub_files import fetch_folder
@@ -33,6 +34,9 @@ from .unfinished_work import UnfinishedWork, unfinished_work
 PUBLISHED_BITS = 1.99
 BITS_THAT_HOLD = 3  # below these, pictures of weights that were only rounded fall apart
 REGISTERING = BitsFusionConfig.__module__
+CALIBRATED_BITS = (1.6, 8)
+CALIBRATING = 0.95  # of the work, where there is such
+MEASURED = "sensitivity"
 RESULT = ".result.partial"  # in the hidden folder
 ALL_TIMESTEPS = 1000  # of diffusers' schedulers, unless their config says otherwise
 
@@ -106,6 +110,7 @@ def quantize_folder(
     cache_steps: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     component: str | None = None,
+    calibrate: str | Path | None = None,
 ) -> Quantization:
     """Packs the weights of a model, or of one model of a pipeline, and copies what else the pipeline has.
 
@@ -116,7 +121,8 @@ def quantize_folder(
         source: a folder that diffusers loads, with safetensors; as a text also the name of weights of this package, or
             a repository "owner/name" of the Hub.
         target: the folder to make; there whole or not at all.
-        bits: a weight, 1 to 8; 1.99 takes the published recipe, which is one for Stable Diffusion 1.5's UNet.
+        bits: a weight, 1 to 8; 1.99 takes the published recipe, which is one for Stable Diffusion 1.5's UNet. With
+            `calibrate` it is the average, from 1.6 to 8.
         recipe: a JSON object of bits by layer; other layers take `bits`.
         overwrite: whether an earlier target may be replaced.
         progress: called with the part of the work that is newly done, of 1 in all.
@@ -125,6 +131,9 @@ def quantize_folder(
             without pipeline; None leaves the layers.
         shard_bytes: at most this many bytes of tensors in a file.
         component: the model of a pipeline; None is its unet or else its transformer.
+        calibrate: a text file of prompts, one a line, by whose pictures each layer of a pipeline's UNet gets bits of
+            its own; what is measured is kept in `sensitivity` beside the target. It takes far longer than packing, and
+            the whole pipeline is in memory.
 
     Raises:
         FileNotFoundError: there is no model, or a part of it is missing.
@@ -140,7 +149,14 @@ def quantize_folder(
     model = meta_diffusers_model(folder.model_folder, folder.model_class)
     files, variant = find_weights(folder.model_folder, type(model))
     replaced = {} if cache_steps is None else _replaced_tensors(model)
-    config = _config(bits, recipe, [] if cache_steps is None else _timesteps(folder, cache_steps))
+    timesteps = [] if cache_steps is None else _timesteps(folder, cache_steps)
+    if calibrate is None:
+        config = _config(bits, recipe, timesteps)
+    else:
+        config = _calibrated_config(
+            folder, bits, recipe, timesteps, Path(calibrate), target.parent / MEASURED, progress
+        )
+        progress = _share(progress, 1 - CALIBRATING)
     packing = _Packing(_empty_layers(model, config, folder.model_folder, bits, recipe), replaced)
     shapes = weight_shapes(files)
     packing.check(shapes, files[0])
@@ -165,7 +181,7 @@ def quantize_folder(
         inputs = {
             "source": place.name if place == Path(source) else str(source), "bits": bits,
             "recipe": recipe and Path(recipe).name, "cache_steps": cache_steps, "component": folder.component,
-            "result": asdict(done),
+            "calibrate": calibrate and Path(calibrate).name, "result": asdict(done),
         }  # fmt: skip
         write_record(draft, "pocket quantize", inputs, None, time.perf_counter() - start)
     return done
@@ -277,6 +293,29 @@ def _config(bits: float, recipe: str | Path | None, timesteps: list[float]) -> B
         return BitsFusionConfig(read_json(recipe, dict), int(bits), cached_timesteps=timesteps)
     except ValueError as error:
         raise ValueError(f"{recipe}: {error}") from None
+
+
+def _calibrated_config(
+    folder: DiffusersFolder, bits: float, recipe: str | Path | None, timesteps: list[float], file: Path, measured: Path,
+    progress: Callable[[float], None],
+) -> BitsFusionConfig:  # fmt: skip
+    least, most = CALIBRATED_BITS
+    require(recipe is None, "recipe", recipe, "left out where layers get calibrated bits")
+    require(least <= bits <= most, "bits", bits, f"a number from {least} to {most} where they are calibrated")
+    require(folder.component == "unet", "calibrate", str(file), "left out for what is no pipeline's unet")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing: it must be a text file of prompts, one a line.")
+    prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    require(bool(prompts), f"{file}", "an empty file", "of at least one prompt")
+    by_layer = calibrated_bits(
+        folder.place, prompts, bits, measured, cached_timesteps=timesteps, progress=_share(progress, CALIBRATING)
+    )
+    return BitsFusionConfig(by_layer, None, cached_timesteps=timesteps)
+
+
+def _share(progress: Callable[[float], None], share: float) -> Callable[[float], None]:
+    """Progress of a part of the work."""
+    return lambda part: progress(share * part)
 
 
 def _empty_layers(

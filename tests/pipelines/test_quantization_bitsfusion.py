@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,18 @@ from diffusers import (
     EulerDiscreteScheduler,
     PNDMScheduler,
     SD3Transformer2DModel,
+    StableDiffusionPipeline,
     UNet2DConditionModel,
     UNet2DModel,
 )
 from safetensors.torch import load_file, save_file
+from tiny_stable_diffusion import make_pipeline
 from torch import nn
 
 from pocket_diffusers import SnapGenPipeline, checkpoint
 from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
-from pocket_diffusers.pipelines import sharded_weights, unfinished_work
+from pocket_diffusers.pipelines import quantization_bitsfusion, sharded_weights, unfinished_work
+from pocket_diffusers.pipelines.calibration_bitsfusion import calibrated_bits
 from pocket_diffusers.pipelines.quantization_bitsfusion import quantize_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -658,3 +662,51 @@ def test_a_pipeline_with_two_denoisers(folder, tmp_path):
     with pytest.raises(ValueError, match="component must be left out for a model without pipeline, not 'unet'"):
         quantize_folder(folder, tmp_path / "none", component="unet")
     assert not (tmp_path / "none").exists()
+
+
+# Calibration
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory) -> tuple[Path, Path]:
+    """A pipeline that draws, and prompts for it."""
+    place = tmp_path_factory.mktemp("prompted")
+    make_pipeline().save_pretrained(place / "pipeline")
+    (place / "prompts.txt").write_text("a red cube\n\n two green cones \n")
+    return place / "pipeline", place / "prompts.txt"
+
+
+def test_calibrated_bits_are_those_of_the_config(prompted, tmp_path, monkeypatch):
+    settings = {"iterations": 1, "learning_rate": 1e-4, "batch_size": 2, "steps": 2}
+    monkeypatch.setattr(quantization_bitsfusion, "calibrated_bits", partial(calibrated_bits, **settings))
+    parts = []
+    done = quantize_folder(prompted[0], tmp_path / "out", 3.8, progress=parts.append, calibrate=prompted[1])
+    prompts = ["a red cube", "two green cones"]
+    expected = calibrated_bits(prompted[0], prompts, 3.8, tmp_path / "sensitivity", **settings)
+    config = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())["quantization_config"]
+    assert config["bits"] == expected and config["default_bits"] is None and len(set(expected.values())) > 2
+    assert 3.5 < done.average_bits <= 3.8 and sum(parts) == pytest.approx(1)
+    StableDiffusionPipeline.from_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"recipe": "bits.json"}, "recipe must be left out where layers get calibrated bits, not 'bits.json'"),
+        ({"bits": 1.5}, "bits must be a number from 1.6 to 8 where they are calibrated, not 1.5"),
+        ({"bits": math.nan}, "bits must be a number from 1.6 to 8 where they are calibrated, not nan"),
+        ({"component": "vae"}, "calibrate must be left out for what is no pipeline's unet, not '.*prompts.txt'"),
+        ({"calibrate": "none.txt"}, "none.txt is missing: it must be a text file of prompts, one a line"),
+        ({"calibrate": "/dev/null"}, "null is missing: it must be a text file of prompts"),
+    ],
+)
+def test_what_calibration_cannot_do(prompted, tmp_path, changed, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        quantize_folder(prompted[0], tmp_path / "out", **{"calibrate": prompted[1], **changed})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_prompts(prompted, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(ValueError, match="empty.txt must be of at least one prompt, not 'an empty file'"):
+        quantize_folder(prompted[0], tmp_path / "out", calibrate=tmp_path / "empty.txt")
