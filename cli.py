@@ -396,7 +396,8 @@ def quantize(
     Linear layers and 2D convolutions are packed one by one, so that a model need not fit into memory; what else a
     pipeline has is copied. Writes the folder to --output (outputs/quantize-NAME without it), which plain diffusers
     loads after `import pocket_diffusers.hub_models.quantizer_bitsfusion`. Nothing is trained: below 3 bits pictures
-    will not hold without training. Stop with Ctrl-C and run the same command again: it goes on where it stopped.
+    will not hold without training; the error of the model's output is printed. Stop with Ctrl-C and run the same
+    command again: it goes on where it stopped.
 
     --cache-steps N puts a table in place of a UNet's time embedding and its projections: for these N steps pictures
     stay as they are to half precision, other numbers of steps are refused. --bits 1.99 leaves those layers as they are,

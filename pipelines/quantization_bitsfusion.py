@@ -26,6 +26,7 @@ from .files import draft_folder, read_json, write_json
 from .hub_files import fetch_folder
 from .inputs import require
 from .loading import find_model
+from .output_error import output_error
 from .repository import PACKAGE, meta_diffusers_model
 from .result_folder import refuse_to_destroy, write_record
 from .sharded_weights import SHARD_BYTES, ShardWriter, find_weights, read_tensors, weight_shapes
@@ -58,6 +59,7 @@ class Quantization:
         average_bits: a weight of all Linear and Conv2d layers, as the paper counts them.
         packed_bits: the same of the packed layers alone.
         relative_error: of the packed weights, as root of the sum of squares over that of the weights.
+        output_error: the same of what the model answers to seeded noise half-way; None where its inputs are others.
     """
 
     model_class: str
@@ -72,6 +74,7 @@ class Quantization:
     average_bits: float
     packed_bits: float
     relative_error: float
+    output_error: float | None
 
     def told(self, target: Path) -> str:
         """These numbers, what they mean for pictures, and how the folder at `target` is loaded."""
@@ -80,6 +83,9 @@ class Quantization:
             ""
             if self.packed_bits >= Levels(BITS_THAT_HOLD).bits_per_weight
             else f"Below {BITS_THAT_HOLD} bits pictures will not hold without training, which this was not.\n"
+        )
+        told = (
+            f"{self.output_error:.4f}" if self.output_error is not None else "not measured, for it takes other inputs"
         )
         steps = self.cached_timesteps
         others = (
@@ -92,7 +98,8 @@ class Quantization:
             f"Packed {self.layers} of {self.layers_in_all} layers of {self.model_class}: {self.bytes_before:,} bytes "
             f"of weights before, {self.bytes_after:,} after\n"
             f"Bits a weight: {self.packed_bits:.3f} of packed layers, {self.average_bits:.3f} of all; "
-            f"relative error of packed weights: {self.relative_error:.4f}\n{others}{cache}{warning}"
+            f"relative error of packed weights: {self.relative_error:.4f}\n"
+            f"Relative error of the model's output on noise and random text: {told}\n{others}{cache}{warning}"
             f"To load it:\n"
             f"    import {REGISTERING}\n"
             f"    from {package} import {self.loader}\n"
@@ -177,7 +184,8 @@ def quantize_folder(
         after = writer.finish()
         write_json(inside / "config.json", {**folder.config, "quantization_config": config.to_dict()}, sort_keys=True)
         folder.copy_rest(draft)
-        done = _result(model, folder, config, packing, before, after)
+        noise = _output_error(folder, config, files, inside, variant)
+        done = _result(model, folder, config, packing, before, after, noise)
         inputs = {
             "source": place.name if place == Path(source) else str(source), "bits": bits,
             "recipe": recipe and Path(recipe).name, "cache_steps": cache_steps, "component": folder.component,
@@ -207,9 +215,20 @@ def _pack(
         progress(sizes[key] / total)
 
 
+def _output_error(
+    folder: DiffusersFolder, config: BitsFusionConfig, files: list[Path], packed: Path, variant: str | None
+) -> float | None:
+    def read(names: list[str]) -> dict[str, Tensor]:
+        return {name: tensor.float() for name, tensor in read_tensors(files, names)}
+
+    times = sorted(config.cached_timesteps) or [ALL_TIMESTEPS // 2]
+    return output_error(folder.config, folder.model_class, read, packed, variant, times[len(times) // 2])
+
+
 def _result(
-    model: nn.Module, folder: DiffusersFolder, config: BitsFusionConfig, packing: "_Packing", before: int, after: int
-) -> Quantization:
+    model: nn.Module, folder: DiffusersFolder, config: BitsFusionConfig, packing: "_Packing", before: int, after: int,
+    noise: float | None,
+) -> Quantization:  # fmt: skip
     counts = {name: layer.weight.numel() for name, layer in model.named_modules() if type(layer) in LOW_BIT}
     bits = {name: layer.levels.bits for name, layer in packing.layers.items()}
     steps = len(config.cached_timesteps)
@@ -217,7 +236,7 @@ def _result(
     return Quantization(
         type(model).__name__, folder.loader, folder.component, folder.other_models, len(bits), len(counts), before,
         after, steps, average_bits(counts, bits, *cache),
-        average_bits({name: counts[name] for name in bits}, bits), packing.relative_error,
+        average_bits({name: counts[name] for name in bits}, bits), packing.relative_error, noise,
     )  # fmt: skip
 
 

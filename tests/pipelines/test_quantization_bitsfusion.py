@@ -33,6 +33,7 @@ from pocket_diffusers import SnapGenPipeline, checkpoint
 from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
 from pocket_diffusers.pipelines import quantization_bitsfusion, sharded_weights, unfinished_work
 from pocket_diffusers.pipelines.calibration_bitsfusion import calibrated_bits
+from pocket_diffusers.pipelines.output_error import noise_inputs
 from pocket_diffusers.pipelines.quantization_bitsfusion import quantize_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -102,6 +103,20 @@ def test_numbers_of_the_result(folder, recipe, tmp_path):
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["inputs"]["bits"] == 2 and record["inputs"]["result"]["layers"] == done.layers
     assert sum(parts) == pytest.approx(1) and min(parts) > 0
+
+
+def test_the_error_of_the_output_is_that_of_whole_models(folder, tmp_path):
+    source = conditional_pipeline(tmp_path / "source", folder, PNDMScheduler(**PNDM))
+    done = {steps: quantize_folder(source, tmp_path / str(steps), 2, cache_steps=steps) for steps in (None, 5)}
+    for steps, timestep in ((None, 500), (5, 401)):  # the cache has 1, 201, 401, 601 and 801
+        whole, packed = (
+            UNet2DConditionModel.from_pretrained(place / "unet") for place in (source, tmp_path / str(steps))
+        )
+        with torch.no_grad():
+            expected, found = (unet(**noise_inputs(whole, timestep)).sample for unet in (whole, packed))
+        error = float((found - expected).norm() / expected.norm())
+        assert done[steps].output_error == pytest.approx(error, rel=1e-4) and error > 0.05
+    assert f"Relative error of the model's output on noise and random text: {error:.4f}" in done[5].told(tmp_path)
 
 
 @pytest.mark.parametrize(("bits", "said"), [(2, True), (3, False), (4, False)])
