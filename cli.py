@@ -354,10 +354,10 @@ def convert(
 @app.command()
 def quantize(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="PATH",
-            help="Folder of a diffusers model, or of a pipeline, whose unet or transformer is taken; in safetensors.",
+            metavar="PATH_OR_ID",
+            help="A diffusers model or pipeline in safetensors: a folder, a name from `pocket list` or a Hub id.",
         ),
     ],
     bits: Annotated[
@@ -376,6 +376,18 @@ def quantize(
             "every timestep.",
         ),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROMPTS",
+            help="Text file, one prompt a line: give each layer of a pipeline's UNet bits by what pictures of these "
+            "lose; --bits is the average then, 1.6 to 8. It takes hours.",
+        ),
+    ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which model of a pipeline to pack; its unet or transformer if left out."),
+    ] = None,
     output: Output = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -384,7 +396,8 @@ def quantize(
     Linear layers and 2D convolutions are packed one by one, so that a model need not fit into memory; what else a
     pipeline has is copied. Writes the folder to --output (outputs/quantize-NAME without it), which plain diffusers
     loads after `import pocket_diffusers.hub_models.quantizer_bitsfusion`. Nothing is trained: below 3 bits pictures
-    will not hold without training.
+    will not hold without training; the error of the model's output is printed. Stop with Ctrl-C and run the same
+    command again: it goes on where it stopped.
 
     --cache-steps N puts a table in place of a UNet's time embedding and its projections: for these N steps pictures
     stay as they are to half precision, other numbers of steps are refused. --bits 1.99 leaves those layers as they are,
@@ -395,11 +408,16 @@ def quantize(
         pocket quantize stable-diffusion-v1-5/ -o sd-4bit
         pocket quantize stable-diffusion-v1-5/ --bits 1.99 --cache-steps 50 -o sd-2bit
         pocket quantize my-finetune/unet/ --bits 3 --recipe bits.json -o unet-3bit
+        pocket quantize stable-diffusion-v1-5/ --bits 2.5 --calibrate prompts.txt -o sd-calibrated
+        pocket quantize owner/video-model --component transformer_2
     """
-    output = output or Path("outputs") / f"quantize-{source.resolve().name}"
+    output = output or Path("outputs") / f"quantize-{Path(source).resolve().name}"
     quantization = _quietly_imported(".pipelines.quantization_bitsfusion")
     with _Progress("quantising", 1) as progress:
-        done = quantization.quantize_folder(source, output, bits, recipe, overwrite, progress.advance, cache_steps)
+        done = quantization.quantize_folder(
+            source, output, bits, recipe, overwrite, progress.advance, cache_steps, component=component,
+            calibrate=calibrate,
+        )  # fmt: skip
     print(done.told(output))
 
 

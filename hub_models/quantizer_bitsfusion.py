@@ -2,13 +2,17 @@
 
 From then on `from_pretrained` of any diffusers model or pipeline reads folders whose weights are packed, and packs
 others' when given a `BitsFusionConfig`, alone or in a `PipelineQuantizationConfig(quant_mapping={"unet": config})`.
+`PipelineQuantizationConfig(quant_backend="bitsfusion", quant_kwargs={...}, components_to_quantize="unet")` does the
+same; models of transformers, such as text encoders, are none of those that can be packed.
 """
 
 import difflib
+import inspect
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +23,8 @@ from diffusers.quantizers import auto
 from diffusers.quantizers.base import DiffusersQuantizer
 from diffusers.quantizers.quantization_config import QuantizationConfigMixin
 from torch import Tensor, nn
+from transformers.quantizers import auto as transformers_auto
+from transformers.utils.quantization_config import QuantizationConfigMixin as TransformersQuantizationConfigMixin
 
 from .layers.low_bit import LOW_BIT, LowBitLayer
 from .layers.low_bit_levels import Levels
@@ -46,7 +52,7 @@ class BitsFusionConfig(QuantizationConfigMixin):
         quant_method: as saved configs have it.
 
     Raises:
-        ValueError: bits outside 1 to 8, cached timesteps that are none, another method, or nothing to quantise.
+        ValueError: bits outside 1 to 8, names or timesteps that are none, another method, or nothing to quantise.
     """
 
     def __init__(
@@ -55,6 +61,10 @@ class BitsFusionConfig(QuantizationConfigMixin):
         quant_method: str = BitsFusionMethod.BITSFUSION.value,
     ) -> None:  # fmt: skip
         self.quant_method = BitsFusionMethod(quant_method)
+        if not isinstance(bits, Mapping | None):
+            raise ValueError(f"bits must be bits by the names of layers, not {bits!r}.")
+        if isinstance(modules_to_not_convert, str) or not isinstance(modules_to_not_convert, Collection):
+            raise ValueError(f"modules_to_not_convert must be a list of names, not {modules_to_not_convert!r}.")
         self.bits = dict(bits or {})
         self.default_bits = default_bits
         self.modules_to_not_convert = list(modules_to_not_convert)
@@ -105,10 +115,42 @@ class BitsFusionConfig(QuantizationConfigMixin):
             raise ValueError(f"{type(model).__name__} has no Linear or Conv2d layer to quantise.")
         return {name: result[name] for name in layers if name in result}
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """As diffusers reads it from the config of a packed model.
+
+        Raises:
+            ValueError: what the constructor raises, or a name that it does not know.
+        """
+        for name in config_dict:
+            if name not in inspect.signature(cls).parameters:
+                raise ValueError(f"quantization_config must not hold {name!r}, which is no argument of {cls.__name__}.")
+        return super().from_dict(config_dict, return_unused_kwargs, **kwargs)
+
     def to_diff_dict(self) -> dict[str, Any]:
         """What differs from the defaults, as diffusers prints it."""
         plain = BitsFusionConfig().to_dict()
         return {key: value for key, value in self.to_dict().items() if key == "quant_method" or value != plain[key]}
+
+
+class RefusedTransformersConfig(TransformersQuantizationConfigMixin):
+    """What diffusers looks up beside `BitsFusionConfig` when a pipeline's `quant_backend` is ours.
+
+    It must take the same arguments. Nothing of transformers is packed, so making one says what to do instead.
+
+    Raises:
+        ValueError: always.
+    """
+
+    def __init__(
+        self, bits: Mapping[str, int] | None = None, default_bits: int | None = 4,
+        modules_to_not_convert: Collection[str] = (), cached_timesteps: Sequence[float] = (),
+        quant_method: str = BitsFusionMethod.BITSFUSION.value,
+    ) -> None:  # fmt: skip
+        raise ValueError(
+            "components_to_quantize must name models of diffusers alone, such as 'unet' or 'transformer': BitsFusion "
+            "does not pack those of transformers."
+        )
 
 
 class BitsFusionQuantizer(DiffusersQuantizer):
@@ -188,6 +230,7 @@ class BitsFusionQuantizer(DiffusersQuantizer):
         for name, module in model.named_modules():
             if isinstance(module, TimeEmbeddingCache) and module.projections.is_meta:
                 raise ValueError(f"the weights must hold {name}.projections, which are missing.")
+        model.to = partial(_to, model)
         return model
 
     def _dequantize(self, model: ModelMixin) -> ModelMixin:
@@ -195,6 +238,7 @@ class BitsFusionQuantizer(DiffusersQuantizer):
             raise ValueError("the model must have its layers of time to be dequantised, not a cache in their place.")
         for name, layer in low_bit_layers(model).items():
             model.set_submodule(name, layer.dequantized())
+        del model.to
         model._internal_dict = FrozenDict({k: v for k, v in model.config.items() if k != "quantization_config"})
         return model
 
@@ -231,6 +275,7 @@ def pack_model(model: ModelMixin) -> ModelMixin:
         _cache_time(model, config)
     model.is_quantized, model.quantization_method = True, config.quant_method
     model.hf_quantizer = BitsFusionQuantizer(config, pre_quantized=True)
+    model.to = partial(_to, model)
     return model
 
 
@@ -266,6 +311,13 @@ def _to_low_bit(model: ModelMixin, config: BitsFusionConfig) -> dict[str, LowBit
     return made
 
 
+def _to(model: ModelMixin, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> ModelMixin:
+    """`to` of a packed model, for which no type is no cast: `save_lora_adapter` of diffusers calls `to(dtype=None)`,
+    which diffusers itself refuses of any quantised model.
+    """
+    return type(model).to(model, *args, **kwargs, **({} if dtype is None else {"dtype": dtype}))
+
+
 def _cache_time(model: ModelMixin, config: BitsFusionConfig) -> None:
     put_cache(model, config.cached_timesteps, compute_projections(model, config.cached_timesteps))
 
@@ -294,3 +346,4 @@ def _is_of(model: nn.Module, key: str, *names: str) -> bool:
 
 auto.AUTO_QUANTIZATION_CONFIG_MAPPING[BitsFusionMethod.BITSFUSION.value] = BitsFusionConfig
 auto.AUTO_QUANTIZER_MAPPING[BitsFusionMethod.BITSFUSION.value] = BitsFusionQuantizer
+transformers_auto.AUTO_QUANTIZATION_CONFIG_MAPPING[BitsFusionMethod.BITSFUSION.value] = RefusedTransformersConfig

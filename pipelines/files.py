@@ -52,12 +52,17 @@ def draft_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def draft_folder(folder: str | Path) -> Iterator[Path]:
-    """As `whole_folder`; errors pass as they are, for those who say more about them."""
-    folder, draft = Path(folder), None
+def draft_folder(folder: str | Path, draft: Path | None = None) -> Iterator[Path]:
+    """As `whole_folder`; errors pass as they are, for those who say more about them.
+
+    Args:
+        folder: what the draft becomes.
+        draft: where it is until then, on the same disk; a hidden name beside `folder` if it is not given.
+    """
+    folder = Path(folder)
     try:
         _make(folder.parent)
-        draft = _hidden(folder)
+        draft = draft or _hidden(folder)
         draft.mkdir()
         yield draft
         _replace(folder, draft)

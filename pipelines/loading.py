@@ -8,6 +8,7 @@ from diffusers import DiffusionPipeline
 from .. import checkpoint
 from . import METHODS, pipeline_class
 from .export.contract import CONTRACT
+from .hub_files import unfetched
 from .repository import INDEX, is_local_path
 
 
@@ -37,9 +38,7 @@ def load_pipeline(slug: str, model: str | None = None, on_cpu: bool = False) -> 
     except OSError as error:
         if is_local_path(model):
             raise
-        raise OSError(
-            f"model {model!r} is no folder here and cannot be fetched from the Hub: check the name and the connection."
-        ) from error
+        raise unfetched(model) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda" if on_gpu else "cpu")
 

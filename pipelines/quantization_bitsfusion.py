@@ -4,36 +4,42 @@ Weights are read, rounded and packed layer by layer, so that the whole model is 
 """
 
 import copy
+import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import torch
-from diffusers import ModelMixin, SchedulerMixin
 from torch import Tensor, nn
 
+from .. import __version__
 from ..hub_models.layers.low_bit import LOW_BIT, LowBitLayer
 from ..hub_models.layers.low_bit_levels import Levels
 from ..hub_models.layers.time_embedding_cache import cached_widths, compute_projections, replaced_layers
 from ..hub_models.quantizer_bitsfusion import BitsFusionConfig, average_bits
-from .files import read_json, whole_folder, write_json
+from .calibration_bitsfusion import calibrated_bits
+from .diffusers_folder import DiffusersFolder
+from .files import draft_folder, read_json, write_json
+from .hub_files import fetch_folder
 from .inputs import require
-from .repository import INDEX, PACKAGE, meta_diffusers_model
+from .loading import find_model
+from .output_error import output_error
+from .repository import PACKAGE, meta_diffusers_model
 from .result_folder import refuse_to_destroy, write_record
 from .sharded_weights import SHARD_BYTES, ShardWriter, find_weights, read_tensors, weight_shapes
+from .unfinished_work import UnfinishedWork, unfinished_work
 
 PUBLISHED_BITS = 1.99
 BITS_THAT_HOLD = 3  # below these, pictures of weights that were only rounded fall apart
 REGISTERING = BitsFusionConfig.__module__
-DENOISERS = ("unet", "transformer")
+CALIBRATED_BITS = (1.6, 8)
+CALIBRATING = 0.95  # of the work, where there is such
+MEASURED = "sensitivity"
+RESULT = ".result.partial"  # in the hidden folder
 ALL_TIMESTEPS = 1000  # of diffusers' schedulers, unless their config says otherwise
-WEIGHTS = {".bin", ".ckpt", ".gguf", ".msgpack", ".pt", ".pth", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Quantization:
     Attributes:
         model_class: of the model.
         loader: the class whose `from_pretrained` loads the result: the model's or that of its pipeline.
+        component: of the pipeline that the model is; None for a model alone.
+        other_models: of the pipeline, which stayed as they were.
         layers: that are packed.
         layers_in_all: Linear and Conv2d layers.
         bytes_before: of the model's weight files.
@@ -51,10 +59,13 @@ class Quantization:
         average_bits: a weight of all Linear and Conv2d layers, as the paper counts them.
         packed_bits: the same of the packed layers alone.
         relative_error: of the packed weights, as root of the sum of squares over that of the weights.
+        output_error: the same of what the model answers to seeded noise half-way; None where its inputs are others.
     """
 
     model_class: str
     loader: str
+    component: str | None
+    other_models: list[str]
     layers: int
     layers_in_all: int
     bytes_before: int
@@ -63,6 +74,7 @@ class Quantization:
     average_bits: float
     packed_bits: float
     relative_error: float
+    output_error: float | None
 
     def told(self, target: Path) -> str:
         """These numbers, what they mean for pictures, and how the folder at `target` is loaded."""
@@ -72,13 +84,22 @@ class Quantization:
             if self.packed_bits >= Levels(BITS_THAT_HOLD).bits_per_weight
             else f"Below {BITS_THAT_HOLD} bits pictures will not hold without training, which this was not.\n"
         )
+        told = (
+            f"{self.output_error:.4f}" if self.output_error is not None else "not measured, for it takes other inputs"
+        )
         steps = self.cached_timesteps
+        others = (
+            f"Left as they were: {', '.join(self.other_models)}; --component NAME packs one of the result's\n"
+            if self.other_models
+            else ""
+        )
         cache = f"Time embeddings of {steps} timesteps are cached, others refused\n" if steps else ""
         return (
             f"Packed {self.layers} of {self.layers_in_all} layers of {self.model_class}: {self.bytes_before:,} bytes "
             f"of weights before, {self.bytes_after:,} after\n"
             f"Bits a weight: {self.packed_bits:.3f} of packed layers, {self.average_bits:.3f} of all; "
-            f"relative error of packed weights: {self.relative_error:.4f}\n{cache}{warning}"
+            f"relative error of packed weights: {self.relative_error:.4f}\n"
+            f"Relative error of the model's output on noise and random text: {told}\n{others}{cache}{warning}"
             f"To load it:\n"
             f"    import {REGISTERING}\n"
             f"    from {package} import {self.loader}\n"
@@ -95,13 +116,20 @@ def quantize_folder(
     progress: Callable[[float], None] = lambda part: None,
     cache_steps: int | None = None,
     shard_bytes: int = SHARD_BYTES,
+    component: str | None = None,
+    calibrate: str | Path | None = None,
 ) -> Quantization:
-    """Packs the weights of a model, or of a pipeline's unet or transformer, and copies what else the pipeline has.
+    """Packs the weights of a model, or of one model of a pipeline, and copies what else the pipeline has.
+
+    A run that was interrupted goes on, when it is started again with the same source and settings, with the layers that
+    it has packed: they are in the hidden folder `.NAME.unfinished` beside the target until that is whole.
 
     Args:
-        source: a folder that diffusers loads, with safetensors.
+        source: a folder that diffusers loads, with safetensors; as a text also the name of weights of this package, or
+            a repository "owner/name" of the Hub.
         target: the folder to make; there whole or not at all.
-        bits: a weight, 1 to 8; 1.99 takes the published recipe, which is one for Stable Diffusion 1.5's UNet.
+        bits: a weight, 1 to 8; 1.99 takes the published recipe, which is one for Stable Diffusion 1.5's UNet. With
+            `calibrate` it is the average, from 1.6 to 8.
         recipe: a JSON object of bits by layer; other layers take `bits`.
         overwrite: whether an earlier target may be replaced.
         progress: called with the part of the work that is newly done, of 1 in all.
@@ -109,6 +137,10 @@ def quantize_folder(
             time; as many as it was trained with, commonly 1000, are every timestep, and the only choice of a model
             without pipeline; None leaves the layers.
         shard_bytes: at most this many bytes of tensors in a file.
+        component: the model of a pipeline; None is its unet or else its transformer.
+        calibrate: a text file of prompts, one a line, by whose pictures each layer of a pipeline's UNet gets bits of
+            its own; what is measured is kept in `sensitivity` beside the target. It takes far longer than packing, and
+            the whole pipeline is in memory.
 
     Raises:
         FileNotFoundError: there is no model, or a part of it is missing.
@@ -117,51 +149,94 @@ def quantize_folder(
         ValueError: an argument or the model is not as it must be.
     """
     start = time.perf_counter()
-    source, target = Path(source), Path(target)
-    _check_target(source, target, overwrite)
-    folder = _denoiser_folder(source)
-    stored = _stored_config(folder)
-    model = meta_diffusers_model(folder, _model_class(folder, stored))
-    files, variant = find_weights(folder, type(model))
+    target = Path(target)
+    place = fetch_folder(find_model(source) if isinstance(source, str) else source)
+    _check_target(place, target, overwrite)
+    folder = DiffusersFolder(place, component)
+    model = meta_diffusers_model(folder.model_folder, folder.model_class)
+    files, variant = find_weights(folder.model_folder, type(model))
     replaced = {} if cache_steps is None else _replaced_tensors(model)
-    config = _config(bits, recipe, [] if cache_steps is None else _timesteps(source, folder, cache_steps))
-    packing = _Packing(_empty_layers(model, config, folder, bits, recipe), replaced)
-    packing.check(weight_shapes(files), files[0])
-    total = sum(file.stat().st_size for file in files)
-    with whole_folder(target) as draft:
-        inside = draft / folder.relative_to(source)
+    timesteps = [] if cache_steps is None else _timesteps(folder, cache_steps)
+    if calibrate is None:
+        config = _config(bits, recipe, timesteps)
+    else:
+        config = _calibrated_config(
+            folder, bits, recipe, timesteps, Path(calibrate), target.parent / MEASURED, progress
+        )
+        progress = _share(progress, 1 - CALIBRATING)
+    packing = _Packing(_empty_layers(model, config, folder.model_folder, bits, recipe), replaced)
+    shapes = weight_shapes(files)
+    packing.check(shapes, files[0])
+    before = sum(file.stat().st_size for file in files)
+    with unfinished_work(target, _job(config, files)) as work, draft_folder(target, work.folder / RESULT) as draft:
+        written = {key: math.prod(shape) for key, shape in shapes.items() if key not in replaced}
+        _pack(packing, files, written, work, progress)
+        inside = draft / (folder.component or "")
         inside.mkdir(exist_ok=True)
         writer = ShardWriter(inside, variant, shard_bytes)
-        if packing.replaced:
+        if replaced:
             projections = compute_projections(model, config.cached_timesteps, _reader(model, files))
             writer.add("time_proj.projections", projections)
-        for key, tensor in read_tensors(files):
-            for name, packed in packing.of(key, tensor):
+        for number in range(len(written)):
+            packing.count(work.numbers(number))
+            for name, packed in work.tensors(number).items():
                 writer.add(name, packed)
-            progress(tensor.nbytes / total)
         after = writer.finish()
-        write_json(inside / "config.json", {**stored, "quantization_config": config.to_dict()}, sort_keys=True)
-        _copy_rest(source, folder, draft)
-        loader = type(model).__name__ if folder == source else _pipeline_class(source)
-        done = _result(model, loader, config, packing, total, after)
+        write_json(inside / "config.json", {**folder.config, "quantization_config": config.to_dict()}, sort_keys=True)
+        folder.copy_rest(draft)
+        noise = _output_error(folder, config, files, inside, variant)
+        done = _result(model, folder, config, packing, before, after, noise)
         inputs = {
-            "source": source.name, "bits": bits, "recipe": recipe and Path(recipe).name, "cache_steps": cache_steps,
-            "result": asdict(done),
+            "source": place.name if place == Path(source) else str(source), "bits": bits,
+            "recipe": recipe and Path(recipe).name, "cache_steps": cache_steps, "component": folder.component,
+            "calibrate": calibrate and Path(calibrate).name, "result": asdict(done),
         }  # fmt: skip
         write_record(draft, "pocket quantize", inputs, None, time.perf_counter() - start)
     return done
 
 
+def _job(config: BitsFusionConfig, files: list[Path]) -> str:
+    """What packed layers depend on. Files count as the same while name, size and time of change are."""
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return json.dumps([__version__, config.to_dict(), stats], sort_keys=True, default=str)
+
+
+def _pack(
+    packing: "_Packing", files: list[Path], sizes: Mapping[str, int], work: UnfinishedWork,
+    progress: Callable[[float], None],
+) -> None:  # fmt: skip
+    """Makes the pieces of the work that are missing, one for each tensor; `sizes` has their numbers of elements."""
+    total, numbers = sum(sizes.values()), {key: number for number, key in enumerate(sizes)}
+    missing = {key for key, number in numbers.items() if not work.has(number)}
+    if len(missing) < len(sizes):
+        progress(sum(size for key, size in sizes.items() if key not in missing) / total)
+    for key, tensor in read_tensors(files, missing):
+        work.keep(numbers[key], *packing.of(key, tensor))
+        progress(sizes[key] / total)
+
+
+def _output_error(
+    folder: DiffusersFolder, config: BitsFusionConfig, files: list[Path], packed: Path, variant: str | None
+) -> float | None:
+    def read(names: list[str]) -> dict[str, Tensor]:
+        return {name: tensor.float() for name, tensor in read_tensors(files, names)}
+
+    times = sorted(config.cached_timesteps) or [ALL_TIMESTEPS // 2]
+    return output_error(folder.config, folder.model_class, read, packed, variant, times[len(times) // 2])
+
+
 def _result(
-    model: nn.Module, loader: str, config: BitsFusionConfig, packing: "_Packing", before: int, after: int
-) -> Quantization:
+    model: nn.Module, folder: DiffusersFolder, config: BitsFusionConfig, packing: "_Packing", before: int, after: int,
+    noise: float | None,
+) -> Quantization:  # fmt: skip
     counts = {name: layer.weight.numel() for name, layer in model.named_modules() if type(layer) in LOW_BIT}
     bits = {name: layer.levels.bits for name, layer in packing.layers.items()}
     steps = len(config.cached_timesteps)
     cache = (replaced_layers(model), steps * cached_widths(model)) if steps else ()
     return Quantization(
-        type(model).__name__, loader, len(bits), len(counts), before, after, steps, average_bits(counts, bits, *cache),
-        average_bits({name: counts[name] for name in bits}, bits), packing.relative_error,
+        type(model).__name__, folder.loader, folder.component, folder.other_models, len(bits), len(counts), before,
+        after, steps, average_bits(counts, bits, *cache),
+        average_bits({name: counts[name] for name in bits}, bits), packing.relative_error, noise,
     )  # fmt: skip
 
 
@@ -174,38 +249,39 @@ class _Packing:
     """
 
     def __init__(self, layers: Mapping[str, LowBitLayer], replaced: Mapping[str, tuple[int, ...]]) -> None:
-        self.layers, self.replaced = layers, replaced
+        self.layers, self._replaced = layers, replaced
         self._squared_error = self._squares = 0.0
 
     def check(self, shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
         """Refuses a file without the layers' weights, or with others than theirs, by the shapes of its tensors."""
         packed = {f"{name}.weight": tuple(layer.weight_shape) for name, layer in self.layers.items()}
-        for key, wanted in {**packed, **self.replaced}.items():
+        for key, wanted in {**packed, **self._replaced}.items():
             found = shapes.get(key)
             if found is None:
                 raise ValueError(f"{file}: tensor {key} is missing.")
             if found != wanted:
                 raise ValueError(f"{file}: tensor {key} must be {list(wanted)}, not {list(found)}.")
 
-    def of(self, key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """What is written in place of a tensor: itself, where it is no weight of such a layer, or nothing."""
-        if key in self.replaced:
-            return
+    def of(self, key: str, tensor: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """What is written in place of a tensor: itself, where it is no weight of such a layer; and what that costs."""
         name, _, kind = key.rpartition(".")
         if kind != "weight" or name not in self.layers:
-            yield key, tensor.clone()
-            return
+            return {key: tensor}, {}
         require(tensor.is_floating_point(), f"tensor {key}", tensor.dtype, "of floating-point numbers")
         layer = self.layers[name]
         try:
             layer.load_weight(tensor, torch.float32)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-        yield f"{name}.words", layer.words
-        yield f"{name}.scales", layer.scales
-        self._squares += _norm(tensor) ** 2
-        self._squared_error += _norm(layer.rounded_weight().sub_(tensor)) ** 2
+        packed = {f"{name}.words": layer.words, f"{name}.scales": layer.scales}
+        squares, squared_error = _norm(tensor) ** 2, _norm(layer.rounded_weight().sub_(tensor)) ** 2
         layer.freeze_empty(torch.float32)
+        return packed, {"squares": squares, "squared_error": squared_error}
+
+    def count(self, cost: Mapping[str, float]) -> None:
+        """Adds up what `of` gave for a layer, or an earlier run kept of it."""
+        self._squares += cost.get("squares", 0)
+        self._squared_error += cost.get("squared_error", 0)
 
     @property
     def relative_error(self) -> float:
@@ -225,44 +301,6 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     refuse_to_destroy(target, overwrite)
 
 
-def _denoiser_folder(source: Path) -> Path:
-    """The model's own folder, which is the source itself or in it."""
-    if not (source / INDEX).is_file():
-        if (source / "config.json").is_file():
-            return source
-        raise FileNotFoundError(f"{source} holds no model: neither {INDEX} of a pipeline nor config.json of a model.")
-    index = read_json(source / INDEX, dict)
-    for name in DENOISERS:
-        if isinstance(index.get(name), list) and index[name] != [None, None]:
-            return source / name
-    raise ValueError(f"{source / INDEX} must name a {' or a '.join(DENOISERS)}, which it does not.")
-
-
-def _pipeline_class(source: Path) -> str:
-    """The name that a pipeline's index has for its class; that of any, where it is of another package."""
-    stored = read_json(source / INDEX, dict).get("_class_name")
-    name = str(stored[-1] if isinstance(stored, list) and stored else stored)
-    return name if hasattr(diffusers, name) or hasattr(import_module(PACKAGE), name) else "DiffusionPipeline"
-
-
-def _stored_config(folder: Path) -> dict[str, Any]:
-    stored: dict[str, Any] = read_json(folder / "config.json", dict)
-    if "quantization_config" in stored:
-        given = stored["quantization_config"]
-        by = f", by {given['quant_method']}" if isinstance(given, dict) and "quant_method" in given else ""
-        raise ValueError(f"{folder} is quantised already{by}: give the folder that it was made of.")
-    return stored
-
-
-def _model_class(folder: Path, stored: Mapping[str, Any]) -> type[ModelMixin]:
-    """The class that config.json names, of diffusers or of this package."""
-    path, name = folder / "config.json", str(stored.get("_class_name"))
-    found = getattr(diffusers, name, None) or getattr(import_module(PACKAGE), name, None)
-    if not (isinstance(found, type) and issubclass(found, ModelMixin)):
-        raise ValueError(f"{path} must name a model of diffusers or of {PACKAGE} as _class_name, not {name!r}.")
-    return found
-
-
 def _config(bits: float, recipe: str | Path | None, timesteps: list[float]) -> BitsFusionConfig:
     if recipe is None and bits == PUBLISHED_BITS:
         return BitsFusionConfig.published(timesteps)
@@ -274,6 +312,29 @@ def _config(bits: float, recipe: str | Path | None, timesteps: list[float]) -> B
         return BitsFusionConfig(read_json(recipe, dict), int(bits), cached_timesteps=timesteps)
     except ValueError as error:
         raise ValueError(f"{recipe}: {error}") from None
+
+
+def _calibrated_config(
+    folder: DiffusersFolder, bits: float, recipe: str | Path | None, timesteps: list[float], file: Path, measured: Path,
+    progress: Callable[[float], None],
+) -> BitsFusionConfig:  # fmt: skip
+    least, most = CALIBRATED_BITS
+    require(recipe is None, "recipe", recipe, "left out where layers get calibrated bits")
+    require(least <= bits <= most, "bits", bits, f"a number from {least} to {most} where they are calibrated")
+    require(folder.component == "unet", "calibrate", str(file), "left out for what is no pipeline's unet")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing: it must be a text file of prompts, one a line.")
+    prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    require(bool(prompts), f"{file}", "an empty file", "of at least one prompt")
+    by_layer = calibrated_bits(
+        folder.place, prompts, bits, measured, cached_timesteps=timesteps, progress=_share(progress, CALIBRATING)
+    )
+    return BitsFusionConfig(by_layer, None, cached_timesteps=timesteps)
+
+
+def _share(progress: Callable[[float], None], share: float) -> Callable[[float], None]:
+    """Progress of a part of the work."""
+    return lambda part: progress(share * part)
 
 
 def _empty_layers(
@@ -295,9 +356,9 @@ def _empty_layers(
     return made
 
 
-def _timesteps(source: Path, folder: Path, steps: int) -> list[float]:
+def _timesteps(folder: DiffusersFolder, steps: int) -> list[float]:
     """The distinct timesteps that the pipeline's scheduler takes in so many steps, or all."""
-    scheduler = None if folder == source else _scheduler(source)
+    scheduler = folder.scheduler
     everything = ALL_TIMESTEPS if scheduler is None else scheduler.config.get("num_train_timesteps", ALL_TIMESTEPS)
     whole = isinstance(steps, int) and not isinstance(steps, bool)
     if scheduler is None:
@@ -308,15 +369,6 @@ def _timesteps(source: Path, folder: Path, steps: int) -> list[float]:
         return list(range(everything))
     scheduler.set_timesteps(steps)
     return list(dict.fromkeys(scheduler.timesteps.tolist()))
-
-
-def _scheduler(source: Path) -> SchedulerMixin:
-    stored = read_json(source / INDEX, dict).get("scheduler")
-    name = str(stored[-1] if isinstance(stored, list) and stored else stored)
-    found = getattr(diffusers, name, None)
-    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-        raise ValueError(f"{source / INDEX} must name a scheduler of diffusers for a cache of its steps, not {name!r}.")
-    return found.from_config(read_json(source / "scheduler" / "scheduler_config.json", dict))
 
 
 def _replaced_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -335,16 +387,3 @@ def _reader(model: nn.Module, files: list[Path]) -> Callable[[str], nn.Module]:
         return module
 
     return read
-
-
-def _copy_rest(source: Path, folder: Path, draft: Path) -> None:
-    """All of a pipeline but its denoiser, and files of weights beside the index, which are a second copy of it."""
-    if folder == source:
-        return
-    for path in sorted(source.rglob("*")):
-        inside = path.relative_to(source)
-        second_copy = len(inside.parts) == 1 and path.suffix.lower() in WEIGHTS
-        if inside.parts[0] == folder.name or inside.parts[0].startswith(".") or second_copy or not path.is_file():
-            continue
-        (draft / inside).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, draft / inside)

@@ -54,7 +54,7 @@ OPTIONS = {
     "train": "stage preset resume set seed output",
     "fit": "budget-mb codec steps size children cameras up level resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
-    "quantize": "bits recipe cache-steps output overwrite",
+    "quantize": "bits recipe cache-steps calibrate component output overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
     "eval": "only output",
     "export": "to precision model output overwrite",

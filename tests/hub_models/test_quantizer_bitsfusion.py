@@ -1,6 +1,8 @@
 """BitsFusion in diffusers: loading, packing, saving, pipelines, adapters, the published recipe, and refusals."""
 
+import copy
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from diffusers import (
     ConfigMixin,
     DDIMPipeline,
     DDIMScheduler,
+    DiffusionPipeline,
     ModelMixin,
     PipelineQuantizationConfig,
     SD3Transformer2DModel,
@@ -24,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pocket_diffusers import checkpoint
 from pocket_diffusers.hub_models.layers.low_bit import LowBitConv2d, LowBitLinear
 from pocket_diffusers.hub_models.quantizer_bitsfusion import (
     BitsFusionConfig,
@@ -196,6 +200,50 @@ def test_pipelines_are_packed_and_read(tmp_path):
     assert (pictures[0] == pictures[1]).all()
 
 
+@pytest.mark.parametrize("components", [None, "unet"])
+def test_the_backend_of_a_pipeline_is_named(tmp_path, components):
+    unet = UNet2DModel(
+        sample_size=8, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4, add_attention=False,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+    )  # fmt: skip
+    DDIMPipeline(unet, DDIMScheduler()).save_pretrained(tmp_path)
+    config = PipelineQuantizationConfig("bitsfusion", {"default_bits": 2, "bits": {"conv_in": 8}}, components)
+    read = DDIMPipeline.from_pretrained(tmp_path, quantization_config=config).unet
+    oracle = UNet2DModel.from_pretrained(tmp_path / "unet", quantization_config=BitsFusionConfig({"conv_in": 8}, 2))
+    assert read.conv_in.levels.bits == 8 and read.conv_out.levels.bits == 2
+    assert all(torch.equal(value, oracle.state_dict()[name]) for name, value in read.state_dict().items())
+
+
+@pytest.mark.parametrize("components", [None, ["unet", "text_encoder"]])
+def test_the_backend_of_a_pipeline_refuses_text_encoders(components):
+    config = PipelineQuantizationConfig("bitsfusion", {"default_bits": 4}, components)
+    message = r"components_to_quantize must name models of diffusers alone, such as 'unet' or 'transformer': BitsFusion"
+    with pytest.raises(ValueError, match=message):
+        DiffusionPipeline.from_pretrained(
+            checkpoint("snapgen-nano"), quantization_config=config, trust_remote_code=True
+        )
+
+
+def test_adapters_on_packed_weights_are_saved(packed, tmp_path):
+    peft = pytest.importorskip("peft", reason="peft comes with the extra 'train'")
+    unet = UNet2DConditionModel.from_pretrained(packed)
+    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "conv1"], init_lora_weights=False))
+    adapted, twin = answer(unet), copy.deepcopy(unet)
+    for index, own in enumerate((unet, twin, pickle.loads(pickle.dumps(unet)))):
+        own.save_lora_adapter(tmp_path / str(index))
+        other = UNet2DConditionModel.from_pretrained(packed)
+        other.load_lora_adapter(tmp_path / str(index), prefix=None, use_safetensors=True)
+        assert torch.equal(answer(other), adapted)
+    with pytest.raises(ValueError, match="Casting a quantized model to a new `dtype` is unsupported"):
+        unet.to(dtype=torch.bfloat16)
+    twin.conv_in.bias.data += 1  # a copy moves and saves itself, not what it was copied from
+    assert twin.to("cpu") is twin and torch.equal(answer(unet), adapted)
+
+
+def test_types_of_a_dequantised_model_are_free(packed):
+    assert UNet2DConditionModel.from_pretrained(packed).dequantize().to(dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
 def test_lora_adapters_load_on_top_and_are_not_fused(packed):
     peft = pytest.importorskip("peft", reason="peft comes with the extra 'train'")
     unet, other = UNet2DConditionModel.from_pretrained(packed), UNet2DConditionModel.from_pretrained(packed)
@@ -347,6 +395,9 @@ def test_average_bits_by_hand():
         ({"bits": {"conv_in": 9}}, "conv_in: bits must be a whole number from 1 to 8, not 9"),
         ({"default_bits": None}, "default_bits must be given where bits names no layer, not None"),
         ({"quant_method": "sdnq"}, "sdnq"),
+        ({"bits": [["conv_in", 2]]}, r"bits must be bits by the names of layers, not \[\['conv_in', 2\]\]"),
+        ({"modules_to_not_convert": "conv_in"}, "modules_to_not_convert must be a list of names, not 'conv_in'"),
+        ({"modules_to_not_convert": 3}, "modules_to_not_convert must be a list of names, not 3"),
         ({"cached_timesteps": 50}, "cached_timesteps must be a list of numbers, not 50"),
         ({"cached_timesteps": [1, -1]}, "cached_timesteps must be numbers from 0 on, not -1"),
         ({"cached_timesteps": [float("nan")]}, "cached_timesteps must be numbers from 0 on, not nan"),
@@ -357,6 +408,14 @@ def test_average_bits_by_hand():
 def test_configs_that_mean_nothing_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         BitsFusionConfig(**arguments)
+
+
+def test_a_stored_config_with_an_unknown_name_is_refused(packed, tmp_path):
+    place = shutil.copytree(packed, tmp_path / "hostile")
+    text = (place / "config.json").read_text()
+    (place / "config.json").write_text(text.replace('"default_bits"', '"default_bitz"'))
+    with pytest.raises(ValueError, match="quantization_config must not hold 'default_bitz', which is no argument of"):
+        UNet2DConditionModel.from_pretrained(place)
 
 
 def test_a_recipe_of_another_model_names_the_layer_and_the_nearest(folder):
