@@ -22,13 +22,20 @@ from pocket_diffusers.pipelines.export.methods import export_behind, export_of, 
 from pocket_diffusers.pipelines.export.methods.latents import LatentExport
 from pocket_diffusers.pipelines.export.rehearsal import CALIBRATION_ROWS, RehearsedRows, rehearse
 from pocket_diffusers.pipelines.export.runtime import LIBRARIES, load_bundle
+from pocket_diffusers.pipelines.export.samplers.flow_match_euler import FlowMatchEuler
 
 TASKS = [(slug, task) for slug in METHODS for task in METHODS[slug]]
 LATENT = [
     (slug, task) for slug, task in TASKS if isinstance(method_exports(slug)[pipeline_class(slug, task)], LatentExport)
 ]
 EVERY_PIPELINE = pytest.mark.parametrize(("slug", "task"), TASKS)
+FLOWS = [
+    (slug, task)
+    for slug, task in LATENT
+    if isinstance(method_exports(slug)[pipeline_class(slug, task)].sampler, FlowMatchEuler)
+]
 EVERY_SAMPLER = pytest.mark.parametrize(("slug", "task"), LATENT)
+EVERY_FLOW = pytest.mark.parametrize(("slug", "task"), FLOWS)
 
 
 def made(slug: str, task: str) -> DiffusionPipeline:
@@ -228,7 +235,7 @@ def test_a_damaged_or_foreign_bundle_is_refused(slug, task, tmp_path):
 # Pipelines that denoise latents
 
 
-@EVERY_SAMPLER
+@EVERY_FLOW
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_the_rule_for_noise_levels_is_the_scheduler_s(slug, task, shift):
     pipeline, scheduler = made(slug, task), FlowMatchEulerDiscreteScheduler(shift=shift)
@@ -244,7 +251,7 @@ def test_the_rule_for_noise_levels_is_the_scheduler_s(slug, task, shift):
     np.testing.assert_allclose([*noise_levels(record, steps), 0], record["example"]["sigmas"], atol=2e-6)
 
 
-@EVERY_SAMPLER
+@EVERY_FLOW
 def test_levels_of_another_kind_get_no_rule_but_an_example(slug, task):
     pipeline = made(slug, task)
     pipeline.register_modules(scheduler=FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True))
@@ -253,7 +260,7 @@ def test_levels_of_another_kind_get_no_rule_but_an_example(slug, task):
     assert len(record["example"]["sigmas"]) == record["example"]["steps"] + 1
 
 
-@EVERY_SAMPLER
+@EVERY_FLOW
 @pytest.mark.parametrize(
     ("scheduler", "sentence"),
     [
