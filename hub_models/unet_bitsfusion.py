@@ -33,4 +33,5 @@ class BitsFusionUNet2DConditionModel(PresetMixin):
     def __new__(cls, **config: Any) -> UNet2DConditionModel:
         return UNet2DConditionModel(**config)
 
+    from_config = UNet2DConditionModel.from_config
     from_pretrained = UNet2DConditionModel.from_pretrained

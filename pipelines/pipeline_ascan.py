@@ -23,6 +23,7 @@ from .sampling.defaults import SamplingDefaults
 from .sampling.latent_sampling import (
     OUTPUT_TYPES,
     Callback,
+    GivenFeatures,
     LatentSamplingMixin,
     check_embeds,
     joined_features,
@@ -31,8 +32,6 @@ from .sampling.latent_sampling import (
 from .sampling.noise import Generators, check_generator
 
 ClassLabels = int | str | Sequence[int | str] | Int[Tensor, " samples"]
-GivenFeatures = tuple[Tensor | None, Tensor | None]
-"""Text features and the mask of their tokens as a caller passes them; None where there are none."""
 
 
 class AsCANPipeline(RepositoryMixin, LatentSamplingMixin, DiffusionPipeline):

@@ -4,14 +4,12 @@ import copy
 import inspect
 from collections.abc import Collection, Sequence
 from itertools import pairwise
-from threading import Lock
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import logging
 from jaxtyping import Float
 from torch import Tensor
 from transformers import (
@@ -23,27 +21,16 @@ from transformers import (
 
 from ..hub_models.autoencoder_snapgen import AutoencoderSnapGen
 from ..hub_models.unet_snapgen import SnapGenUNet2DConditionModel
-from .inputs import check_choice, check_count, check_number, check_side
+from .inputs import check_choice, check_number
 from .outputs import ImageOutput
 from .repository import RepositoryMixin
 from .sampling.defaults import SamplingDefaults
-from .sampling.latent_sampling import (
-    OUTPUT_TYPES,
-    Callback,
-    Features,
-    LatentSamplingMixin,
-    check_embeds,
-    joined_features,
-    watched_tensors,
-)
+from .sampling.latent_sampling import Callback, Features, check_embeds, watched_tensors
 from .sampling.lora import UNetLoraMixin
-from .sampling.noise import Generators, check_generator
-
-logger = logging.get_logger(__name__)
+from .sampling.noise import Generators
+from .sampling.prompted import PromptedMixin, listed, negatives
 
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
-TOKENIZING = Lock()
-"""Held while a tokenizer runs: it keeps padding and truncation in itself, so two threads would mix theirs."""
 
 
 def fuse_text_features(
@@ -96,7 +83,7 @@ def _side_by_side(clip_l: Features | None, clip_g: Features | None, clip_l_width
     return torch.cat([clip_l[0], hidden], dim=-1), clip_l[1].bool() | mask.bool()
 
 
-class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, DiffusionPipeline):
+class SnapGenPipeline(RepositoryMixin, PromptedMixin, UNetLoraMixin, DiffusionPipeline):
     """Text to image with SnapGen.
 
     Args:
@@ -123,6 +110,7 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
     # (arXiv 2601.08303) is taken.
     defaults: ClassVar = SamplingDefaults(num_inference_steps=28, guidance_scale=4.0)
     model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->unet->vae"
+    _text_encoders: ClassVar[dict[str, str]] = ENCODERS
     _optional_components: ClassVar[list[str]] = [name for pair in ENCODERS.items() for name in pair]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "prompt_attention_mask"]
     _unet_inputs: ClassVar[dict[str, str]] = {
@@ -173,10 +161,6 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         """Height and width of pictures must be multiples of this many pixels."""
         return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    def prompt_arguments(self, prompt: str, **options: Any) -> dict[str, Any]:
-        """Arguments of a call that draws `prompt`."""
-        return {"prompt": prompt, **options}
-
     def encode_prompt(
         self,
         prompt: str | list[str],
@@ -203,13 +187,11 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         Raises:
             ValueError: when the pipeline has no text encoder, or `dropped` does not fit the prompts.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = listed(prompt)
         embeds, mask = self._encode(prompts, num_images_per_prompt, dropped)
         if not do_classifier_free_guidance:
             return embeds, mask, None, None
-        negative = "" if negative_prompt is None else negative_prompt
-        negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
-        return embeds, mask, *self._encode(negatives, num_images_per_prompt)
+        return embeds, mask, *self._encode(negatives(negative_prompt, len(prompts)), num_images_per_prompt)
 
     def without(self, encoders: str | Collection[str]) -> Self:
         """The same pipeline with text encoders left out ("text_encoder_3", ...); components are shared, not copied.
@@ -261,23 +243,6 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         wanted = self.config.gemma_tokens if name == "text_encoder_3" else self.config.clip_tokens
         encoder, tokenizer = getattr(self, name), getattr(self, ENCODERS[name])
         return min(wanted, tokenizer.model_max_length, encoder.config.max_position_embeddings)
-
-    def _tokens(self, name: str, prompts: list[str], length: int) -> tuple[Tensor, Tensor]:
-        tokenizer = getattr(self, ENCODERS[name])
-        with TOKENIZING:
-            for prompt, ids in zip(prompts, tokenizer(prompts, verbose=False).input_ids, strict=True):
-                if len(ids) > length:
-                    logger.warning(f"{name} reads {length} of the {len(ids)} tokens of the prompt {prompt!r}.")
-            tokens = tokenizer(
-                prompts,
-                padding="max_length",
-                padding_side="right",
-                max_length=length,
-                truncation=True,
-                return_tensors="pt",
-            )
-        device = self._execution_device
-        return tokens.input_ids.to(device), tokens.attention_mask.to(device)
 
     @torch.no_grad()
     def __call__(
@@ -355,30 +320,6 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         self.maybe_free_model_hooks()
         return ImageOutput(images=images) if return_dict else (images,)
 
-    def _conditioning(
-        self,
-        prompt: str | list[str] | None,
-        negative_prompt: str | list[str] | None,
-        copies: int,
-        given: tuple[Tensor | None, Tensor | None],
-        given_negative: tuple[Tensor | None, Tensor | None],
-    ) -> Features:
-        """Features for the UNet's batch: with guidance the negative prompts first, padded to one length."""
-        if given[0] is None:
-            prompts = [prompt] if isinstance(prompt, str) else prompt
-            positive = self._encode(prompts, copies)
-        else:
-            positive = self._given_features(*given, copies)
-        if not self.do_classifier_free_guidance:
-            return positive
-        if given_negative[0] is None:
-            count = len(positive[0]) // copies
-            text = "" if negative_prompt is None else negative_prompt
-            negative = self._encode([text] * count if isinstance(text, str) else list(text), copies)
-        else:
-            negative = self._given_features(*given_negative, copies)
-        return joined_features([negative, positive])
-
     def _scheduled(
         self, steps: int, sigmas: list[float] | None, grid: tuple[int, int]
     ) -> FlowMatchEulerDiscreteScheduler:
@@ -414,59 +355,18 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
         Raises:
             ValueError: for the first such input.
         """
-        check_count("num_inference_steps", num_inference_steps)
-        check_count("num_images_per_prompt", num_images_per_prompt)
-        check_number("guidance_scale", guidance_scale, low=0)
-        check_choice("output_type", output_type, OUTPUT_TYPES)
-        check_side("height", height, self.size_multiple)
-        check_side("width", width, self.size_multiple)
-        _check_sigmas(sigmas, self.scheduler)
-        for name in callback_on_step_end_tensor_inputs:
-            check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        super().check_inputs(
+            prompt, negative_prompt, height, width, num_inference_steps, guidance_scale, num_images_per_prompt,
+            generator, latents, prompt_embeds, negative_prompt_embeds, output_type, callback_on_step_end_tensor_inputs,
+        )  # fmt: skip
         embed_width = self.unet.config.cross_attention_dim
         check_embeds("prompt", prompt_embeds, prompt_attention_mask, embed_width)
         check_embeds("negative_prompt", negative_prompt_embeds, negative_prompt_attention_mask, embed_width)
-        prompts = self._check_prompts(prompt, prompt_embeds)
-        self._check_negatives(negative_prompt, negative_prompt_embeds, prompts, guided=guidance_scale > 1)
-        check_generator(generator, prompts * num_images_per_prompt)
-        self._check_latents(latents, prompts * num_images_per_prompt, height, width)
-
-    def _check_prompts(self, prompt: str | list[str] | None, embeds: Tensor | None) -> int:
-        if (prompt is None) == (embeds is None):
-            raise ValueError("pass either prompt or prompt_embeds" + (", not both." if embeds is not None else "."))
-        if embeds is not None:
-            return len(embeds)
-        self._check_has_encoder("prompt")
-        prompts = _check_texts("prompt", prompt)
-        for index, text in enumerate(prompts):
-            if not text.strip():
-                where = "" if isinstance(prompt, str) else f" (entry {index})"
-                raise ValueError(f"prompt{where} is empty: describe the picture in words.")
-        return len(prompts)
-
-    def _check_negatives(
-        self, negative: str | list[str] | None, embeds: Tensor | None, prompts: int, guided: bool
-    ) -> None:
-        if negative is not None and embeds is not None:
-            raise ValueError("pass either negative_prompt or negative_prompt_embeds, not both.")
-        if embeds is not None and len(embeds) != prompts:
-            raise ValueError(f"negative_prompt_embeds holds {len(embeds)} prompts, but there are {prompts} prompts.")
-        if negative is not None:
-            texts = _check_texts("negative_prompt", negative)
-            if not isinstance(negative, str) and len(texts) != prompts:
-                raise ValueError(f"negative_prompt is a list of {len(texts)}, but there are {prompts} prompts.")
-        if embeds is None and guided:
-            self._check_has_encoder("negative_prompt")
-
-    def _check_has_encoder(self, name: str) -> None:
-        if not any(getattr(self, encoder) is not None for encoder in ENCODERS):
-            raise ValueError(f"this pipeline has no text encoder: pass {name}_embeds instead of {name}.")
+        _check_sigmas(sigmas, self.scheduler)
 
     def _check_components(self) -> None:
-        for encoder, tokenizer in ENCODERS.items():
-            if getattr(self, encoder) is not None and getattr(self, tokenizer) is None:
-                raise ValueError(f"{encoder} needs its {tokenizer}: pass both or neither.")
-        width, latent = self.unet.config.cross_attention_dim, self.vae.config.latent_channels
+        super()._check_components()
+        width = self.unet.config.cross_attention_dim
         clip_g = 0 if self.text_encoder_2 is None else self.text_encoder_2.config.hidden_size
         gemma = 0 if self.text_encoder_3 is None else self.text_encoder_3.config.hidden_size
         clip_l = self.config.clip_l_width
@@ -479,17 +379,6 @@ class SnapGenPipeline(RepositoryMixin, LatentSamplingMixin, UNetLoraMixin, Diffu
                 f"the text encoders are {clip_l} + {clip_g} (CLIP) and {gemma} (Gemma) channels wide, more than the "
                 f"UNet's cross_attention_dim of {width}."
             )
-        if self.unet.config.in_channels != latent:
-            raise ValueError(
-                f"the UNet takes {self.unet.config.in_channels} latent channels, but the vae has {latent}."
-            )
-
-
-def _check_texts(name: str, value: Any) -> list[str]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name} must be a string or a list of strings with at least one entry, not {value!r}.")
-    return list(texts)
 
 
 def _check_dropped(dropped: Sequence[Collection[str]], prompts: int) -> list[set[str]]:

@@ -1,6 +1,7 @@
 """A checkpoint repository: a folder that diffusers loads from the disk or the Hub, written whole and checked."""
 
 import copy
+import inspect
 import json
 import math
 import os
@@ -84,12 +85,20 @@ class RepositoryMixin:
         """
         path = os.fspath(pretrained_model_name_or_path)
         if os.path.isdir(path):
-            check_repository(path, skip=kwargs.keys(), variant=kwargs.get("variant"))
+            check_repository(path, skip=kwargs.keys() | cls._unused(Path(path)), variant=kwargs.get("variant"))
         elif is_local_path(pretrained_model_name_or_path):
             raise FileNotFoundError(f"no checkpoint folder at {path}.")
         if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
             kwargs["dtype"] = torch.float32
         return super().from_pretrained(path, **{"use_safetensors": True, **kwargs})
+
+    @classmethod
+    def _unused(cls, folder: Path) -> set[str]:
+        """What the index names and this class does not take, such as Stable Diffusion's safety checker.
+
+        diffusers says so and does not load it.
+        """
+        return read_json(folder / INDEX, dict).keys() - inspect.signature(cls.__init__).parameters.keys()
 
     def to_json_file(self, json_file_path: str | os.PathLike) -> None:
         """Writes the settings; beside a `model_index.json` also the file that tells plain diffusers where the class is.
@@ -318,6 +327,8 @@ def _check_weights(folder: Path, stem: str, variant: str | None, model: nn.Modul
     if getattr(model.config, "quantization_config", None) is not None:
         return  # packed weights have shapes of their own
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    if isinstance(model, ModelMixin):
+        model._fix_state_dict_keys_on_load(found)  # older names of attention, which diffusers reads
     strangers = []
     for key, (path, shape) in found.items():
         name = _matching_name(key, expected, model)

@@ -23,6 +23,8 @@ Callback = (
 """Called as `(pipeline, step, timestep, tensors)` after each step; returns tensors that replace the running ones."""
 Features = tuple[Float[Tensor, "batch tokens channels"], Bool[Tensor, "batch tokens"]]
 """Text features and the mask of their real (not padding) tokens."""
+GivenFeatures = tuple[Tensor | None, Tensor | None]
+"""The same as a caller passes them; None where there are none."""
 
 
 class LatentSamplingMixin(CallStateMixin):

@@ -240,7 +240,7 @@ class TestText:
     def test_long_prompts_are_cut_with_a_warning(self, one_encoder, caplog):
         import diffusers
 
-        logger = diffusers.utils.logging.get_logger("pocket_diffusers.pipelines.pipeline_snapgen")
+        logger = diffusers.utils.logging.get_logger("pocket_diffusers.pipelines.sampling.prompted")
         logger.addHandler(caplog.handler)
         latents_of(one_encoder, "a red cube and a blue sphere left of two cone")
         logger.removeHandler(caplog.handler)
