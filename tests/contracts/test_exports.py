@@ -14,6 +14,7 @@ from contract_cases import noise_levels
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
+from pocket_diffusers.hub_models.layers.low_bit import LowBitLayer
 from pocket_diffusers.pipelines import METHODS, pipeline_class
 from pocket_diffusers.pipelines.export.back_ends import artefact
 from pocket_diffusers.pipelines.export.contract import CONTRACT, PipelineContract
@@ -60,6 +61,10 @@ def tensors(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def runner(network: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
     return lambda *given: tensors(network(*given))
+
+
+def is_packed(module: nn.Module) -> bool:
+    return isinstance(module, LowBitLayer) and module.levels is not None and module.is_frozen
 
 
 def parts_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
@@ -145,8 +150,11 @@ def test_networks_share_the_weights_and_leave_the_pipeline_as_it_was(slug, task)
         return [module.form for part in parts for module in part.modules() if hasattr(module, "form")]
 
     before = forms()
-    for network in export_of(pipeline).modules(pipeline).values():
-        assert {id(tensor) for tensor in network.parameters()} <= own
+    packed = [module for part in parts_of(pipeline).values() for module in part.modules() if is_packed(module)]
+    networks = export_of(pipeline).modules(pipeline)
+    decoded = {id(tensor) for network in networks.values() for tensor in network.parameters()} - own
+    assert len(decoded) == len(packed), "nothing else is a copy"
+    for network in networks.values():
         assert "fused" not in {module.form for module in network.modules() if hasattr(module, "form")}
     has_forms = any(hasattr(part, "set_attention_form") for part in parts_of(pipeline).values())
     assert forms() == before and set(before) == ({"fused"} if has_forms else set())

@@ -70,4 +70,4 @@ EXPORTS = {BitsFusionPipeline: LatentExport("bitsfusion", BitsFusionPipeline, Pr
 
 
 def _tokens(pipeline: BitsFusionPipeline) -> int:
-    return min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+    return pipeline._token_limit
