@@ -1,3 +1,5 @@
+// The desk of a page that draws pictures of prompts with the model in its `worker.js`.
+
 import { Background } from "./background.js";
 import { savePng, toCanvas } from "./pixels.js";
 
@@ -57,34 +59,37 @@ function show(picture, { prompt, seed }) {
   while (at("results").children.length > KEPT) at("results").lastChild.remove();
 }
 
-at("form").onsubmit = (event) => {
-  event.preventDefault();
-  draw();
-};
-at("prompt").onkeydown = (event) => {
-  if (event.key === "Enter" && !event.shiftKey) {
-    event.preventDefault();
-    draw();
-  }
-};
-for (const button of document.querySelectorAll(".examples button")) {
-  button.onclick = () => {
-    at("prompt").value = button.textContent;
-    draw();
-  };
-}
-
 async function fillDefaults() {
   const { constants } = await (await fetch("./model/contract.json")).json();
   at("steps").value = constants.num_inference_steps;
   at("guidance").value = constants.guidance_scale;
 }
 
-try {
-  await model.load((fraction, words) => tell(`Loading the model: ${words}`, { fraction }));
-  await fillDefaults();
-  tell("Ready. Everything runs in this browser; nothing you type leaves it.");
-  at("draw").disabled = false;
-} catch (error) {
-  tell(`The model could not be loaded: ${error.message}`, { wrong: true });
+/** Loads the model and lets the page draw. */
+export async function openDesk() {
+  at("form").onsubmit = (event) => {
+    event.preventDefault();
+    draw();
+  };
+  at("prompt").onkeydown = (event) => {
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      draw();
+    }
+  };
+  for (const button of document.querySelectorAll(".examples button")) {
+    button.onclick = () => {
+      at("prompt").value = button.textContent;
+      draw();
+    };
+  }
+
+  try {
+    await model.load((fraction, words) => tell(`Loading the model: ${words}`, { fraction }));
+    await fillDefaults();
+    tell("Ready. Everything runs in this browser; nothing you type leaves it.");
+    at("draw").disabled = false;
+  } catch (error) {
+    tell(`The model could not be loaded: ${error.message}`, { wrong: true });
+  }
 }

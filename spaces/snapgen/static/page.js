@@ -1,0 +1,3 @@
+import { openDesk } from "./drawing_desk.js";
+
+await openDesk();
