@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from ...hub_models.layers.low_bit import LowBitLayer
 from ...hub_models.layers.time_embedding_cache import TimeEmbeddingCache
 
-MOST_KEPT = 1024
-"""Numbers of a constant that may stay in the graph, such as sizes; weights that are larger must be in the file."""
-
 
 def take_weights_out(source: Path, network: nn.Module, target: Path, data: str) -> dict[str, Any]:
     """Writes a graph whose weights are external data, and says what of the network's packed file that data is.
@@ -32,24 +29,26 @@ def take_weights_out(source: Path, network: nn.Module, target: Path, data: str) 
         tensor of the file, with `name` and whether it stays `half` a float32.
 
     Raises:
-        ValueError: the graph has weights that are not the network's.
+        ValueError: the graph lacks packed weights of the network.
     """
     import onnx
 
-    model, tensors, known = onnx.load(source), [], _known_tensors(network)
-    offset = 0
+    model, known = onnx.load(source), _known_tensors(network)
+    tensors, met, offset = [], set(), 0
     for initializer in model.graph.initializer:
         values = onnx.numpy_helper.to_array(initializer)
-        if (found := known.get(_digest(values))) is None:
-            if values.size > MOST_KEPT:
-                shape = list(values.shape)
-                raise ValueError(f"{source.name} must be of the packed weights, but those of shape {shape} are not.")
-            continue
+        digest = _digest(values)
+        if digest not in known:
+            continue  # a constant of the graph itself, such as a size
         onnx.external_data_helper.set_external_data(initializer, data, offset, values.nbytes)
         initializer.ClearField("raw_data")
         initializer.ClearField("float_data")
-        tensors.append({**found, "offset": offset, "length": values.nbytes})
+        tensors.append({**known[digest], "offset": offset, "length": values.nbytes})
+        met.add(known[digest]["name"])
         offset += values.nbytes
+    lacking = [entry["name"] for entry in known.values() if "bits" in entry and entry["name"] not in met]
+    if lacking:
+        raise ValueError(f"{source.name} must be of the packed weights, but those of {lacking[0]} are not in it.")
     target.write_bytes(model.SerializeToString())
     return {"data": data, "bytes": offset, "tensors": tensors}
 

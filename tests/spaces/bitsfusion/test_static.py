@@ -16,12 +16,14 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from pages import PATIENCE, site_of
 from PIL import Image
 from safetensors.torch import load, save
-from tiny_bitsfusion import OPTIONS, packed
+from tiny_bitsfusion import OPTIONS, make_pipeline, packed
 
 from pocket_diffusers.hub_models.layers.radix_packing import digits_per_word, pack_digits
 from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
 from pocket_diffusers.pipelines.export.packed_graph import take_weights_out
 from pocket_diffusers.pipelines.loading import load_pipeline
+from pocket_diffusers.pipelines.repository import save_repository
+from pocket_diffusers.spaces import build_static
 from pocket_diffusers.spaces.build_static import SHARED
 
 HOSTILE_CASES = int(os.environ.get("POCKET_HOSTILE_CASES", "1000")) // 5
@@ -238,6 +240,20 @@ def test_a_scheduler_with_other_settings_is_refused(scripts, open_page):
         "scheduler: clip_sample must be false here, not true.",
         "scheduler: timestep_spacing must be leading here, not trailing.",
     ]
+
+
+def test_weights_that_are_not_packed_are_refused(tmp_path, monkeypatch):
+    model, bundle = save_repository(make_pipeline(), tmp_path / "full"), tmp_path / "bundle"
+    bundle.mkdir()
+    for name in ("contract.json", "unet.onnx"):
+        (bundle / name).write_text("{}")
+    (bundle / "run.json").write_text(json.dumps({"inputs": {"model": str(model)}}))
+    monkeypatch.setattr(build_static, "copy_runtime", lambda folder, scratch: folder.mkdir())
+    with pytest.raises(
+        ValueError, match=r"model '.*full' must have packed weights for this page: `pocket quantize` makes"
+    ):
+        build_static.build_static("bitsfusion", tmp_path / "site", bundle=bundle)
+    assert not (tmp_path / "site").exists()
 
 
 @pytest.fixture(scope="module")
