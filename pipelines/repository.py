@@ -327,7 +327,7 @@ def _check_weights(folder: Path, stem: str, variant: str | None, model: nn.Modul
     if getattr(model.config, "quantization_config", None) is not None:
         return  # packed weights have shapes of their own
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    if isinstance(model, ModelMixin):
+    if isinstance(model, ModelMixin) and len(files) == 1:
         model._fix_state_dict_keys_on_load(found)  # older names of attention, which diffusers reads
     strangers = []
     for key, (path, shape) in found.items():

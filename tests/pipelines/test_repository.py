@@ -268,6 +268,15 @@ def test_index_may_name_known_libraries_only(repository):
     check_repository(repository, skip={"unet"})
 
 
+def test_parts_that_the_class_does_not_take_are_left_alone(repository):
+    """As diffusers leaves them: nothing is imported, and nothing need be there."""
+    edit_json(repository / "model_index.json", safety_checker=["antigravity", "Checker"], feature_extractor=["os", "x"])
+    loaded = SnapGenPipeline.from_pretrained(repository)
+    assert "safety_checker" not in loaded.components and "antigravity" not in sys.modules
+    with pytest.raises(ValueError, match="takes safety_checker from 'antigravity'"):
+        check_repository(repository)
+
+
 def test_shards_are_checked(written, tmp_path):
     pipeline, _ = written
     folder = tmp_path / "sharded"
