@@ -53,21 +53,6 @@ SCHEDULER = """
 {levels}
 """
 
-LEVELS = """{rule}For {steps} steps the noise levels are
-
-```
-{sigmas}
-```
-"""
-
-RULE = """Its noise levels, with shift = {shift:.8g} and lowest = {lowest:.8g}:
-
-```
-{formula}
-```
-
-"""
-
 
 def bundle_note(
     contract: PipelineContract, back_end: str, precision: str, records: Mapping[str, Mapping[str, Any]]
@@ -92,7 +77,7 @@ def bundle_note(
         loop=contract.loop,
         constants="\n".join(f"| `{key}` | {json.dumps(value)} |" for key, value in contract.constants.items()),
         python=_python(contract, back_end),
-        scheduler=_scheduler(contract.scheduler),
+        scheduler=_scheduler(contract),
     )
 
 
@@ -133,14 +118,10 @@ def _tensor(way: str, spec: TensorSpec) -> str:
     return f"| {way} | `{spec.name}` | {shape} | {spec.dtype} | {bounds} | {spec.meaning} |"
 
 
-def _scheduler(scheduler: Mapping[str, Any]) -> str:
+def _scheduler(contract: PipelineContract) -> str:
     """Nothing for a pipeline that looks at pictures."""
-    return SCHEDULER.format(name=scheduler["class"], levels=_levels(scheduler)) if scheduler else ""
-
-
-def _levels(scheduler: Mapping[str, Any]) -> str:
-    if "example" not in scheduler:
+    record = contract.scheduler
+    if not record:
         return ""
-    rule = RULE.format(**scheduler) if scheduler.get("formula") else ""
-    sigmas = " ".join(f"{sigma:.6g}" for sigma in scheduler["example"]["sigmas"])
-    return LEVELS.format(rule=rule, steps=scheduler["example"]["steps"], sigmas=sigmas).strip()
+    levels = export_behind(contract).scheduler_note(record) if "example" in record else ""
+    return SCHEDULER.format(name=record["class"], levels=levels)

@@ -1,6 +1,5 @@
 """Networks as an export sees them, and what stands in their place where exported ones run."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,18 +8,11 @@ from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
 
 from ...hub_models.layers.latent_scaling import unscale_latents
+from ...hub_models.layers.time_embedding_cache import TimeEmbeddingCache
 from .contract import ComponentContract
 
 Runner = Callable[..., Sequence[Tensor]]
 """Runs an exported network on tensors by position."""
-
-
-def explicit_twin(network: nn.Module) -> nn.Module:
-    """The network with attention as products and softmax, which every back end takes; weights are shared."""
-    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    twin = copy.deepcopy(network, weights)
-    twin.set_attention_form("explicit")
-    return twin
 
 
 class Denoiser(nn.Module):
@@ -58,11 +50,16 @@ class StandIn(nn.Module):
 
 
 class DenoiserStandIn(StandIn):
-    """In place of a UNet: gives its `Denoiser` the conditions that the contract names, as the types it names."""
+    """In place of a UNet: gives its `Denoiser` the conditions that the contract names, as the types it names.
+
+    Where its config has `cached_timesteps`, others are refused as by the UNet: in a cache of rows without numbers.
+    """
 
     def __init__(self, run: Runner, config: dict[str, Any], component: ComponentContract) -> None:
         super().__init__(run, config)
         self.conditions = component.inputs[2:]
+        if cached := config.get("cached_timesteps"):
+            self.time_proj = TimeEmbeddingCache(cached, torch.empty(len(cached), 0, dtype=torch.float16))
 
     @property
     def size_multiple(self) -> int:
@@ -71,6 +68,8 @@ class DenoiserStandIn(StandIn):
     def forward(
         self, sample: Tensor, timestep: Tensor, return_dict: bool = False, **given: Tensor | None
     ) -> tuple[Tensor]:
+        if hasattr(self, "time_proj"):
+            self.time_proj(timestep)
         conditions = [given[spec.name].to(getattr(torch, spec.dtype)) for spec in self.conditions]
         return (self.run(sample, timestep.float(), *conditions)[0],)
 

@@ -37,11 +37,6 @@ export class FlowMatchEuler {
   }
 }
 
-/** Classifier-free guidance: away from the negative prompt by `scale`. */
-export function guide(negative, positive, scale) {
-  return negative.map((value, i) => value + Math.fround(scale * Math.fround(positive[i] - value)));
-}
-
 function shifted(shift, sigma) {
   return (shift * sigma) / (1 + (shift - 1) * sigma);
 }

@@ -19,14 +19,23 @@ export class Networks {
    * Fetches the networks that `contract.json` names and prepares them.
    * @param {string} folder address of the bundle, ending in a slash.
    * @param {(fraction: number, words: string) => void} progress of the download, in [0, 1].
+   * @param {((file: Uint8Array, layout: object) => Uint8Array) | null} unpack makes the weights of those networks whose
+   *   graphs have none, out of the files that `packed.json` names; null where there is no such network.
    */
-  static async load(folder, progress = () => {}) {
+  static async load(folder, progress = () => {}, unpack = null) {
     const contract = await fetchJson(`${folder}contract.json`);
+    const layouts = unpack ? await fetchJson(`${folder}packed.json`) : {};
     const names = contract.components.map((component) => component.name);
-    const files = await fetchAll(names.map((name) => `${folder}${name}.onnx`), progress);
+    const packed = Object.keys(layouts);
+    const wanted = [...names.map((name) => `${name}.onnx`), ...packed.map((name) => layouts[name].file)];
+    const files = await fetchAll(wanted.map((name) => `${folder}${name}`), progress);
     const sessions = new Map();
     for (const [i, name] of names.entries()) {
-      sessions.set(name, await ort.InferenceSession.create(files[i], { executionProviders: ["wasm"] }));
+      const layout = layouts[name];
+      const weights = () => unpack(files[names.length + packed.indexOf(name)], layout);
+      const externalData = layout ? [{ path: layout.data, data: weights() }] : [];
+      const options = { executionProviders: ["wasm"], externalData };
+      sessions.set(name, await ort.InferenceSession.create(files[i], options));
     }
     return new Networks(contract, sessions);
   }

@@ -14,6 +14,7 @@ from contract_cases import noise_levels
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
+from pocket_diffusers.hub_models.layers.low_bit import LowBitLayer
 from pocket_diffusers.pipelines import METHODS, pipeline_class
 from pocket_diffusers.pipelines.export.back_ends import artefact
 from pocket_diffusers.pipelines.export.contract import CONTRACT, PipelineContract
@@ -22,13 +23,20 @@ from pocket_diffusers.pipelines.export.methods import export_behind, export_of, 
 from pocket_diffusers.pipelines.export.methods.latents import LatentExport
 from pocket_diffusers.pipelines.export.rehearsal import CALIBRATION_ROWS, RehearsedRows, rehearse
 from pocket_diffusers.pipelines.export.runtime import LIBRARIES, load_bundle
+from pocket_diffusers.pipelines.export.samplers.flow_match_euler import FlowMatchEuler
 
 TASKS = [(slug, task) for slug in METHODS for task in METHODS[slug]]
 LATENT = [
     (slug, task) for slug, task in TASKS if isinstance(method_exports(slug)[pipeline_class(slug, task)], LatentExport)
 ]
 EVERY_PIPELINE = pytest.mark.parametrize(("slug", "task"), TASKS)
+FLOWS = [
+    (slug, task)
+    for slug, task in LATENT
+    if isinstance(method_exports(slug)[pipeline_class(slug, task)].sampler, FlowMatchEuler)
+]
 EVERY_SAMPLER = pytest.mark.parametrize(("slug", "task"), LATENT)
+EVERY_FLOW = pytest.mark.parametrize(("slug", "task"), FLOWS)
 
 
 def made(slug: str, task: str) -> DiffusionPipeline:
@@ -53,6 +61,10 @@ def tensors(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def runner(network: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
     return lambda *given: tensors(network(*given))
+
+
+def is_packed(module: nn.Module) -> bool:
+    return isinstance(module, LowBitLayer) and module.levels is not None and module.is_frozen
 
 
 def parts_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
@@ -138,8 +150,11 @@ def test_networks_share_the_weights_and_leave_the_pipeline_as_it_was(slug, task)
         return [module.form for part in parts for module in part.modules() if hasattr(module, "form")]
 
     before = forms()
-    for network in export_of(pipeline).modules(pipeline).values():
-        assert {id(tensor) for tensor in network.parameters()} <= own
+    packed = [module for part in parts_of(pipeline).values() for module in part.modules() if is_packed(module)]
+    networks = export_of(pipeline).modules(pipeline)
+    decoded = {id(tensor) for network in networks.values() for tensor in network.parameters()} - own
+    assert len(decoded) == len(packed), "nothing else is a copy"
+    for network in networks.values():
         assert "fused" not in {module.form for module in network.modules() if hasattr(module, "form")}
     has_forms = any(hasattr(part, "set_attention_form") for part in parts_of(pipeline).values())
     assert forms() == before and set(before) == ({"fused"} if has_forms else set())
@@ -228,7 +243,7 @@ def test_a_damaged_or_foreign_bundle_is_refused(slug, task, tmp_path):
 # Pipelines that denoise latents
 
 
-@EVERY_SAMPLER
+@EVERY_FLOW
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_the_rule_for_noise_levels_is_the_scheduler_s(slug, task, shift):
     pipeline, scheduler = made(slug, task), FlowMatchEulerDiscreteScheduler(shift=shift)
@@ -244,7 +259,7 @@ def test_the_rule_for_noise_levels_is_the_scheduler_s(slug, task, shift):
     np.testing.assert_allclose([*noise_levels(record, steps), 0], record["example"]["sigmas"], atol=2e-6)
 
 
-@EVERY_SAMPLER
+@EVERY_FLOW
 def test_levels_of_another_kind_get_no_rule_but_an_example(slug, task):
     pipeline = made(slug, task)
     pipeline.register_modules(scheduler=FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True))
@@ -253,7 +268,7 @@ def test_levels_of_another_kind_get_no_rule_but_an_example(slug, task):
     assert len(record["example"]["sigmas"]) == record["example"]["steps"] + 1
 
 
-@EVERY_SAMPLER
+@EVERY_FLOW
 @pytest.mark.parametrize(
     ("scheduler", "sentence"),
     [

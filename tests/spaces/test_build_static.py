@@ -173,11 +173,18 @@ def test_a_page_ships_the_shared_scripts_that_it_reaches_and_no_other(tmp_path):
     """What a page of pictures needs not, one of splats does, and the other way round."""
     shared = {"background.js", "style.css"}
     networks, splats = {"networks.js"}, {"splat_viewer.js", "depth_order_worker.js", "octree_decoder.js", "linear.js"}
-    pictures = {"tokenizer.js", "random.js", "flow_match_euler.js", "pixels.js"}
-    for slug, needed in {"snapgen": networks | pictures, "ascan": networks, "lpgs": splats}.items():
+    pictures = {"text_to_image.js", "drawing_desk.js", "tokenizer.js", "random.js", "pixels.js"}
+    flow, packed = {"flow_match_euler.js"}, {"ddim.js", "packed_weights.js", "radix_unpacking.js"}
+    pages = {
+        "snapgen": networks | pictures | flow,
+        "ascan": networks,
+        "lpgs": splats,
+        "bitsfusion": networks | pictures | packed,
+    }
+    for slug, needed in pages.items():
         copy_pages(slug, tmp_path / slug)
         files = {path.name for path in (tmp_path / slug).iterdir()}
-        assert shared | needed <= files and not files & ((networks | splats | pictures) - needed), slug
+        assert shared | needed <= files and not files & (set().union(*pages.values()) - needed), slug
         for script in (tmp_path / slug).glob("*.js"):
             imported = re.findall(r'from "\./([^"/]+)"', script.read_text())
             assert set(imported) <= files, script.name

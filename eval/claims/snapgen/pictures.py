@@ -5,25 +5,23 @@ from itertools import islice
 from statistics import fmean
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ....hub_models.losses.photometric import psnr
 from ....pipelines.pipeline_snapgen import SnapGenPipeline
 from ....training.datasets.pocketworld.scene import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS
 from ...benchmark import Run, share
-from ...drawing import draw_rounds, load_committed
+from ...drawing import load_committed
 from ...figures.pairs import draw_pair_sheet
 from ...geneval.drawn import drawn_rows
-from ...instruments.clip import ImageTextEncoder
 from ...instruments.judge import JUDGE, JudgeDetector
 from ...intervals import bootstrap_interval
+from ...named_pairs import NAMER, draw_pairs, load_namer
 from ...results import Row
-from ...scores.naming import PairNamer, count_right, pair_prompt, single_colored
+from ...scores.naming import count_right, single_colored
 from ...scores.retrieval import to_pictures, world_records
 from .settings import Settings
 
-NANO, NAMER = "snapgen-nano", "clip-nano-judge"
+NANO = "snapgen-nano"
 
 
 def load_nano(settings: Settings) -> SnapGenPipeline:
@@ -31,19 +29,9 @@ def load_nano(settings: Settings) -> SnapGenPipeline:
     return load_committed("snapgen", settings.checkpoints / NANO)
 
 
-def load_namer(settings: Settings) -> PairNamer:
-    """The CLIP that names pairs: a training apart from everything that generates."""
-    return PairNamer(ImageTextEncoder.from_folder(settings.checkpoints / NAMER))
-
-
-def draw_pairs(pipeline: SnapGenPipeline, pairs: list, count: int) -> Float[Tensor, "count pairs 3 height width"]:
-    """Pictures in [0, 1] of "a photo of a COLOR SHAPE", `count` of each pair; picture i has seed i."""
-    return torch.stack(draw_rounds(pipeline, list(map(pair_prompt, pairs)), count, "pt"))
-
-
 def measure_naming(settings: Settings, run: Run) -> Iterator[Row]:
     """How often clip-nano-judge names the pair that was asked for among all fifty; draws the sheet of pairs."""
-    namer, pipeline = load_namer(settings), load_nano(settings)
+    namer, pipeline = load_namer(settings.checkpoints), load_nano(settings)
     world = world_records("test", settings.picture_size)
     records, shown = zip(*single_colored(world, settings.true_pictures), strict=True)
     truth = count_right(namer.name(to_pictures(records)), shown)

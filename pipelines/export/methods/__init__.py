@@ -41,6 +41,10 @@ class Export(ABC):
     ) -> DiffusionPipeline:
         """The method's own pipeline, its networks replaced by `runners`: functions of the contract's tensors."""
 
+    def scheduler_note(self, record: dict[str, Any]) -> str:
+        """What the README of a bundle says of its scheduler, of which the contract has a record."""
+        return ""
+
     @abstractmethod
     def rehearse(self, pipeline: DiffusionPipeline, samples: range) -> np.ndarray:
         """What the pipeline makes of typical inputs with fixed seeds: the calls that calibration sees.

@@ -1,51 +1,16 @@
 """How SnapGen is exported: its text encoders as networks of plain tensors, and the words for how they are fused."""
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...pipeline_snapgen import ENCODERS, SnapGenPipeline, _dynamic_shift
 from ..contract import ComponentContract, PipelineContract, TensorSpec
-from ..stand_ins import Runner, StandIn
+from ..stand_ins import Runner
 from .latents import ExportConditions, LatentExport
 from .prompts import prompt
-
-
-class TextEncoder(nn.Module):
-    """CLIP: token ids to the hidden states that condition the UNet; layers behind them are left out."""
-
-    def __init__(self, encoder: nn.Module, layer: int) -> None:
-        super().__init__()
-        self.encoder, self.layer = encoder, layer
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        return self.encoder(input_ids, output_hidden_states=True).hidden_states[self.layer]
-
-
-class MaskedTextEncoder(nn.Module):
-    """Gemma: token ids and their mask to the last hidden states."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.encoder(input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-
-
-class TextEncoderStandIn(StandIn):
-    """In place of either: the layer that the pipeline asks for is the one that the network returns."""
-
-    def __init__(self, run: Runner, config: dict[str, Any], layer: int) -> None:
-        super().__init__(run, config)
-        self.layer = layer
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SimpleNamespace:
-        mask = () if attention_mask is None else (attention_mask.int(),)
-        hidden = self.run(input_ids.int(), *mask)[0]
-        return SimpleNamespace(last_hidden_state=hidden, hidden_states={self.layer: hidden})
+from .text_encoders import MaskedTextEncoder, TextEncoder, TextEncoderStandIn, encoder_contract
 
 
 class TextConditions(ExportConditions):
@@ -148,14 +113,7 @@ def _fused_tokens(pipeline: SnapGenPipeline) -> int:
 
 def _encoder_contract(pipeline: SnapGenPipeline, name: str) -> ComponentContract:
     config, tokens = getattr(pipeline, name).config, _tokens(pipeline)[name]
-    shape = ("batch", tokens)
-    words = f"tokens of {ENCODERS[name]}/, cut or padded on the right to {tokens}"
-    inputs = [TensorSpec("input_ids", shape, "int32", 0, config.vocab_size - 1, words)]
-    if name == "text_encoder_3":
-        inputs.append(TensorSpec("attention_mask", shape, "int32", 0, 1, "1 for a token of the prompt, 0 for padding"))
-    meaning = "features of the tokens"
-    hidden = TensorSpec("hidden_states", (*shape, config.hidden_size), "float32", None, None, meaning)
-    return ComponentContract(name, tuple(inputs), (hidden,), "turns a prompt's tokens into features, once a picture")
+    return encoder_contract(name, ENCODERS[name], config, tokens, masked=name == "text_encoder_3")
 
 
 def _encoder(pipeline: SnapGenPipeline, name: str) -> nn.Module:

@@ -1,8 +1,9 @@
 """How a pipeline that denoises latents under guidance is exported: its UNet, its decoder and the loop between them."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,24 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from ..contract import ComponentContract, PipelineContract, TensorSpec
-from ..euler_levels import check_euler, scheduler_record
-from ..stand_ins import Decoder, DecoderStandIn, Denoiser, DenoiserStandIn, Runner, decoder_config, explicit_twin
+from ..explicit_twin import cached_timesteps, explicit_twin
+from ..samplers import Sampler
+from ..samplers.flow_match_euler import FlowMatchEuler
+from ..stand_ins import Decoder, DecoderStandIn, Denoiser, DenoiserStandIn, Runner, decoder_config
 from . import Export
 
 REHEARSAL_STEPS = 4
 
 LOOP = """\
 {encoding}latents = normal noise [n, {latents}], float32, one seed a picture
-sigmas = scheduler's noise levels for the number of steps, from 1 down to 0 (see "scheduler" below)
-for i in 0 .. steps - 1:
-    t = 1000 * sigmas[i]
+{schedule}for i in 0 .. steps - 1:
+    t = {time}
     if guidance_scale > 1:
         both = unet([latents, latents], [t, t, ...], {guided})
-        velocity = both[first half] + guidance_scale * (both[second half] - both[first half])
+        {prediction} = both[first half] + guidance_scale * (both[second half] - both[first half])
     else:
-        velocity = unet(latents, [t, ...], {plain})
-    latents = latents + (sigmas[i + 1] - sigmas[i]) * velocity
-picture = vae_decoder(latents)
+        {prediction} = unet(latents, [t, ...], {plain})
+{step}picture = vae_decoder(latents)
 pixels = round(255 * clamp(picture / 2 + 0.5, 0, 1))
 """
 
@@ -91,33 +92,46 @@ class ExportConditions(ABC):
 
 @dataclass(frozen=True)
 class LatentExport(Export):
-    """Export of a pipeline with `LatentSamplingMixin` whose scheduler takes Euler's steps along a flow.
+    """Export of a pipeline with `LatentSamplingMixin`.
 
     Attributes:
         slug: of the method.
         kind: the pipeline's class, made of unet, vae, scheduler and what `conditions` add.
         conditions: what its UNet is asked for.
+        sampler: the kind of scheduler that its weights are made for.
     """
 
     slug: str
     kind: type[DiffusionPipeline]
     conditions: ExportConditions
+    sampler: Sampler = FlowMatchEuler()
     network = "unet"
     command = "generate {slug} --runtime {back_end} --model THIS_FOLDER"
 
     def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:
         """As `Export.contract`: encoders, UNet and decoder."""
-        asked, defaults = self.conditions, pipeline.defaults
+        asked, sampler, defaults = self.conditions, self.sampler, pipeline.defaults
         asked.check(pipeline)
-        check_euler(pipeline.scheduler)
+        sampler.check(pipeline.scheduler)
         side, latents = pipeline.default_size, _latent_shape(pipeline)
         encoding, (guided, plain) = asked.encoding(pipeline), asked.calls(pipeline)
+        known = cached_timesteps(pipeline.unet)
+        cached = {} if known is None else {"cached_timesteps": known}
         configs, mu = asked.configs(pipeline), asked.dynamic_shift(pipeline)
         return PipelineContract(
             slug=self.slug,
             components=(*asked.encoders(pipeline), self._unet(pipeline), _decoder(pipeline)),
-            scheduler=scheduler_record(pipeline.scheduler, defaults.num_inference_steps, mu),
-            loop=LOOP.format(encoding=encoding, latents=", ".join(map(str, latents)), guided=guided, plain=plain),
+            scheduler=sampler.record(pipeline.scheduler, defaults.num_inference_steps, mu),
+            loop=LOOP.format(
+                encoding=encoding,
+                latents=", ".join(map(str, latents)),
+                guided=guided,
+                plain=plain,
+                schedule=sampler.schedule,
+                time=sampler.time,
+                prediction=sampler.prediction,
+                step=sampler.step,
+            ),
             constants={
                 "height": side,
                 "width": side,
@@ -127,11 +141,12 @@ class LatentExport(Export):
                 "guidance_scale": defaults.guidance_scale,
                 "num_train_timesteps": pipeline.scheduler.config.num_train_timesteps,
                 **asked.constants(pipeline),
+                **cached,
             },
             parts={"scheduler": ("diffusers", type(pipeline.scheduler).__name__), **asked.parts(pipeline)},
             configs={
                 "pipeline": configs.pop("pipeline"),
-                "unet": configs.pop("unet"),
+                "unet": {**configs.pop("unet"), **cached},
                 "vae": decoder_config(latents[0], pipeline.vae_scale_factor),
                 **configs,
             },
@@ -156,21 +171,44 @@ class LatentExport(Export):
             **configs["pipeline"],
         )
 
+    def scheduler_note(self, record: dict[str, Any]) -> str:
+        """As `Export.scheduler_note`."""
+        return self.sampler.note(record)
+
     def rehearse(self, pipeline: DiffusionPipeline, samples: range) -> np.ndarray:
         """Pictures [n, height, width, 3] in [0, 1] of the conditions' examples, with guidance."""
         examples = [self.conditions.example(pipeline, sample) for sample in samples]
         generators = [torch.Generator().manual_seed(sample) for sample in samples]
-        return pipeline(examples, generator=generators, num_inference_steps=REHEARSAL_STEPS, output_type="np").images
+        steps = _rehearsal_steps(pipeline)
+        return pipeline(examples, generator=generators, num_inference_steps=steps, output_type="np").images
 
     def _unet(self, pipeline: DiffusionPipeline) -> ComponentContract:
-        shape = ("batch", *_latent_shape(pipeline))
+        sampler, shape, known = self.sampler, ("batch", *_latent_shape(pipeline)), cached_timesteps(pipeline.unet)
+        timestep = sampler.timestep
+        if known is not None:
+            timestep = replace(timestep, meaning=f"{timestep.meaning}; one of the {len(known)} of cached_timesteps")
         inputs = (
             TensorSpec("latents", shape, "float32", None, None, self.conditions.latents_meaning),
-            TensorSpec("timestep", ("batch",), "float32", 0, 1000, "noise level times 1000: 1000 is noise, 0 is clean"),
+            timestep,
             *self.conditions.inputs(pipeline),
         )
-        velocity = TensorSpec("velocity", shape, "float32", None, None, "noise minus clean latents, as predicted")
-        return ComponentContract("unet", inputs, (velocity,), "predicts which way the noise lies, once a step")
+        return ComponentContract("unet", inputs, (replace(sampler.predicted, shape=shape),), sampler.purpose)
+
+
+def _rehearsal_steps(pipeline: DiffusionPipeline) -> int:
+    """The number of steps nearest to `REHEARSAL_STEPS` whose timesteps the UNet takes."""
+    known = cached_timesteps(pipeline.unet)
+    if known is None:
+        return REHEARSAL_STEPS
+    scheduler = copy.deepcopy(pipeline.scheduler)
+    for steps in sorted(range(1, len(known) + 1), key=lambda steps: abs(steps - REHEARSAL_STEPS)):
+        scheduler.set_timesteps(steps)
+        if set(scheduler.timesteps.tolist()) <= set(known):
+            return steps
+    raise ValueError(
+        f"the UNet's {len(known)} cached timesteps must be some of the scheduler's for some number of steps, "
+        "which they are not."
+    )
 
 
 def _latent_shape(pipeline: DiffusionPipeline) -> tuple[int, int, int]:

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from ..contract import ComponentContract, PipelineContract, TensorSpec
-from ..stand_ins import Runner, StandIn, explicit_twin
+from ..explicit_twin import explicit_twin
+from ..stand_ins import Runner, StandIn
 from . import Export
 
 

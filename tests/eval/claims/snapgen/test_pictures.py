@@ -9,7 +9,8 @@ from PIL import Image
 
 from pocket_diffusers.eval.claims.snapgen import pictures
 from pocket_diffusers.eval.claims.snapgen.benchmark import BENCHMARK
-from pocket_diffusers.eval.claims.snapgen.pictures import draw_pairs, load_namer, load_nano
+from pocket_diffusers.eval.claims.snapgen.pictures import load_nano
+from pocket_diffusers.eval.named_pairs import draw_pairs, load_namer
 from pocket_diffusers.eval.scores.instance_f1 import ground_truth
 from pocket_diffusers.eval.scores.naming import pair_prompt
 from pocket_diffusers.eval.scores.retrieval import to_pictures, world_records
@@ -48,7 +49,7 @@ def test_autoencoder_row_is_the_psnr_of_reconstructions(measured, settings):
 
 def test_naming_rows_are_shares_of_what_is_named_as_asked(measured, settings):
     rows, _ = measured
-    namer, pipeline = load_namer(settings), load_nano(settings)
+    namer, pipeline = load_namer(settings.checkpoints), load_nano(settings)
     noise = [torch.Generator().manual_seed(0) for _ in ALL_PAIRS]
     named = namer.name(pipeline(list(map(pair_prompt, ALL_PAIRS)), generator=noise, output_type="pt").images)
     for kind, pairs in (("seen", set(ALL_PAIRS) - HELD_OUT_PAIRS), ("held-out", HELD_OUT_PAIRS)):

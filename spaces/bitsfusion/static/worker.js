@@ -1,0 +1,4 @@
+import { serve } from "./background.js";
+import { BitsFusion } from "./bitsfusion.js";
+
+serve(BitsFusion);
