@@ -56,15 +56,22 @@ def _full(source: Path) -> UNet2DConditionModel:
 
 def _make_ours(source: Path, folder: Path, options: Mapping[str, Any]) -> nn.Module:
     """As many bits for each layer as `bytes` allow (see `bits_within`); there is no calibration and no training."""
-    budget, recipe = options["bytes"], folder.with_name(f"{folder.name}.json")
+    unet, recipe, header = _empty(source), folder.with_name(f"{folder.name}.json"), 0
     while True:
-        bits = bits_within(_empty(source), budget)
+        bits = bits_within(unet, options["bytes"] - header)
         write_json(recipe, bits)
         quantize_folder(source, folder, 1, recipe, overwrite=True)
-        over = folder_bytes(folder) - options["bytes"]  # by the file's header, which is not counted beforehand
-        if over <= 0 or max(bits.values()) == 1:
+        found = folder_bytes(folder)
+        if found <= options["bytes"] or max(bits.values()) == 1:
             return _full(folder)
-        budget -= over
+        header = max(header + 1, found - tensor_bytes(unet, bits))  # of the file, which names the tensors
+
+
+def tensor_bytes(unet: nn.Module, bits: Mapping[str, int]) -> int:
+    """Of a UNet whose layers are packed in so many bits each, with the rest in float16."""
+    weights = {name: unet.get_submodule(name).weight.shape for name in bits}
+    rest = sum(value.numel() for value in unet.parameters()) - sum(shape.numel() for shape in weights.values())
+    return 2 * rest + sum(_packed_bytes(weights[name], own) for name, own in bits.items())
 
 
 def bits_within(unet: nn.Module, budget: int) -> dict[str, int]:
@@ -76,10 +83,8 @@ def bits_within(unet: nn.Module, budget: int) -> dict[str, int]:
     """
     layers = {name: layer.weight.shape for name, layer in unet.named_modules() if type(layer) in LOW_BIT}
     by_size = sorted(layers, key=lambda name: layers[name].numel())
-    packed = sum(shape.numel() for shape in layers.values())
-    left = budget - 2 * (sum(value.numel() for value in unet.parameters()) - packed)
-    left -= sum(_packed_bytes(shape, 1) for shape in layers.values())
     bits = dict.fromkeys(layers, 1)
+    left = budget - tensor_bytes(unet, bits)
     turns = [(level, name) for level in range(2, 9) for name in by_size]
     for level, name in sorted(turns, key=lambda turn: turn[1] not in ENDS):
         more = _packed_bytes(layers[name], level) - _packed_bytes(layers[name], level - 1)
