@@ -14,6 +14,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
+_STATUS = Path("/proc/self/status")  # Linux has it
+
 
 @dataclass(frozen=True)
 class Work:
@@ -49,14 +51,22 @@ def peak_memory_mb() -> float:
 
     Linux counts it for each process image; its `ru_maxrss` would start from that of the parent process.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
+    if _STATUS.is_file():
+        return _status_mb("VmHWM")
     import resource  # Windows has none
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def held_memory_mb() -> float:
+    """What this process holds now, in MB; where the system tells only the peak, that."""
+    return _status_mb("VmRSS") if _STATUS.is_file() else peak_memory_mb()
+
+
+def _status_mb(name: str) -> float:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def forget_peak_memory() -> None:

@@ -34,12 +34,16 @@ class Contender:
         arguments: of that function, as JSON can express them.
         memory_gb: what its process is expected to need. Contenders that do not fit into the free memory together
             take turns in it: each call has a process of its own, built and warmed up anew.
+        folder: in which its process works, so that arguments can name what lies there; None is this process's.
+        python: interpreter of an environment with this package in which it runs; None is this process's.
     """
 
     name: str
     build: str
     arguments: dict[str, Any] = field(default_factory=dict)
     memory_gb: float = 0.0
+    folder: Path | None = None
+    python: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +183,9 @@ class _Process:
         program = f"from {__package__}.contender_process import main; main()"
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, json.dumps(order)],
+                [str(contender.python or sys.executable), "-P", "-c", program, json.dumps(order)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment, text=True, bufsize=1,
+                cwd=contender.folder,
             )  # fmt: skip
         except OSError as error:  # such as no memory for one more process
             self._log.close()

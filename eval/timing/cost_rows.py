@@ -1,6 +1,6 @@
 """What contenders cost, as rows and as bars: seconds, memory, how many times faster, and how much a second."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,17 @@ from .record import record_date
 EXACT: dict[str, Any] = {"size": "paper", "better": "lower", "hardware": None}
 """Of a row that counts parameters or operations at full size: the same on every machine."""
 
-Quantity = Literal["seconds", "memory", "speedup", "rate"]
+IMPORTS = "imports_mb"
+"""The fact in which a contender says what its process held before it built anything."""
+
+Quantity = Literal["seconds", "memory", "speedup", "slowdown", "memory share", "rate"]
 _UNITS: dict[Quantity, tuple[str, Better]] = {
     "seconds": ("s", "lower"),
     "memory": ("MB", "lower"),
     "speedup": ("times", "higher"),
-    "rate": ("pictures/s", "higher"),
+    "slowdown": ("times", "lower"),
+    "memory share": ("times", "lower"),
+    "rate": ("", "higher"),  # the unit is the claim's own
 }
 
 
@@ -48,11 +53,13 @@ class CostClaim:
 
     Attributes:
         id, claim, target: of the row.
-        quantity: "seconds" or peak "memory" of a call, "speedup" over the rival as the median ratio of the rounds, or
-            the "rate" of pictures a second.
+        quantity: "seconds" or peak "memory" of a call; "speedup" over the rival as the median ratio of the rounds, or
+            its inverse "slowdown"; "memory share", the peaks' ratio above what each held before it built anything
+            (its fact `IMPORTS`); or the "rate" at which a call handles something.
         contender: whose cost it is; the first, ours, if left out.
         rival: its rival, by name.
-        pictures: that a call handles, for a rate.
+        amount: that a call handles, for a rate.
+        rate_unit: what that is, a second.
     """
 
     id: str
@@ -61,7 +68,8 @@ class CostClaim:
     contender: str | None = None
     rival: str | None = None
     target: float | None = None
-    pictures: int = 1
+    amount: float = 1
+    rate_unit: str = "pictures/s"
 
 
 def measure_costs(
@@ -99,15 +107,27 @@ def memory_panel(costs: Costs) -> Panel:
 def _values(claim: CostClaim, ours: Measurement, rival: Measurement | None) -> dict[str, Any]:
     unit, better = _UNITS[claim.quantity]
     measured, interval = _level(claim, ours)
-    values: dict[str, Any] = {"unit": unit, "better": better}
+    values: dict[str, Any] = {"unit": unit or claim.rate_unit, "better": better}
     if rival is not None:
         values["rival"] = rival.name if rival.error is None else f"{rival.name}, which failed"
-        if claim.quantity == "speedup":
-            measured, interval = (None, None) if ours.error or rival.error else speedup(ours, rival)
+        if claim.quantity in _RATIOS:
+            measured, interval = (None, None) if ours.error or rival.error else _RATIOS[claim.quantity](ours, rival)
         else:
             values["rival_measured"] = _level(claim, rival)[0]
-    calls = None if measured is None else 1 if claim.quantity == "memory" else len(ours.seconds)
+    calls = None if measured is None else 1 if "memory" in claim.quantity else len(ours.seconds)
     return {**values, "measured": measured, "interval": interval, "n": calls}
+
+
+def _memory_share(ours: Measurement, rival: Measurement) -> tuple[float, None]:
+    above = [one.peak_memory_mb - one.facts[IMPORTS] for one in (ours, rival)]
+    return above[0] / above[1], None
+
+
+_RATIOS: dict[Quantity, Callable[[Measurement, Measurement], tuple[float, tuple[float, float] | None]]] = {
+    "speedup": speedup,
+    "slowdown": lambda ours, rival: speedup(rival, ours),
+    "memory share": _memory_share,
+}
 
 
 def _level(claim: CostClaim, one: Measurement) -> tuple[float | None, tuple[float, float] | None]:
@@ -117,8 +137,8 @@ def _level(claim: CostClaim, one: Measurement) -> tuple[float | None, tuple[floa
     if claim.quantity == "memory":
         return one.peak_memory_mb, None
     if claim.quantity == "rate":
-        interval = one.interval and tuple(claim.pictures / seconds for seconds in reversed(one.interval))
-        return claim.pictures / one.median_seconds, interval
+        interval = one.interval and tuple(claim.amount / seconds for seconds in reversed(one.interval))
+        return claim.amount / one.median_seconds, interval
     return one.median_seconds, one.interval
 
 

@@ -48,12 +48,12 @@ def checkpoints(tmp_path_factory):
 def contest(monkeypatch):
     """Replaces the processes of contenders: each takes the seconds, or has the error, that a test asks for.
 
-    `contest(seconds, errors)` returns a list of what `run_contenders` is then asked for; `seconds` is a function of a
-    contender, `errors` are names.
+    `contest(seconds, errors, facts)` returns a list of what `run_contenders` is then asked for; `seconds` and `facts`
+    are functions of a contender, `errors` are names.
     """
     asked = []
 
-    def prepare(seconds, errors=()):
+    def prepare(seconds, errors=(), facts=None):
         def run(contenders, repeats, threads, output):
             asked.append((contenders, repeats, threads, output))
             write_json(output, {"date": "2025-01-31", "measurements": []})
@@ -62,6 +62,7 @@ def contest(monkeypatch):
                     name=one.name, build=one.build, arguments=one.arguments,
                     error="it broke." if one.name in errors else None,
                     seconds=() if one.name in errors else tuple(seconds(one)), peak_memory_mb=100.0 * len(one.name),
+                    facts={"imports_mb": 50.0, **(facts(one) if facts else {})},
                 )
                 for one in contenders
             ]  # fmt: skip

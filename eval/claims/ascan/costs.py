@@ -173,7 +173,7 @@ def _throughput_claims(rival: str, mode: Mode, batch: int, at_once: str) -> Iter
     ):
         yield CostClaim(
             id=f"{id}-{rival.lower()}-{mode}-{batch}", claim=f"{what}, {conditions}", quantity=quantity, rival=rival,
-            pictures=batch,
+            amount=batch,
         )  # fmt: skip
 
 

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pocket_diffusers.eval.timing.contender_process import Work, build_work, forget_peak_memory, peak_memory_mb, serve
+from pocket_diffusers.eval.timing.contender_process import (
+    Work,
+    build_work,
+    forget_peak_memory,
+    held_memory_mb,
+    peak_memory_mb,
+    serve,
+)
 
 
 def make_work(facts=None, fail_at=None):
@@ -68,3 +75,12 @@ def test_peak_memory_grows_with_what_is_held():
     if Path("/proc/self/clear_refs").exists():
         forget_peak_memory()
         assert peak_memory_mb() < before + 40
+
+
+def test_what_is_held_now_falls_when_it_is_given_back():
+    before = held_memory_mb()
+    held = bytearray(b"x" * 50_000_000)
+    assert before + 40 < held_memory_mb() <= peak_memory_mb() + 1
+    del held
+    if Path("/proc/self/status").exists():
+        assert held_memory_mb() < before + 40

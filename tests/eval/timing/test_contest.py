@@ -1,7 +1,9 @@
 import json
 import os
 import signal
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,16 @@ def test_a_single_call_has_no_interval():
     one = Measurement(name="a", build="b:c", arguments={}, seconds=(2.0,))
     assert one.median_seconds == 2.0 and one.interval is None
     assert speedup(one, one) == (1.0, None)
+
+
+def test_a_contender_works_in_its_folder_and_with_its_python(contender, tmp_path):
+    (tmp_path / "inside").mkdir()
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho used > {tmp_path}/python-was-used\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    one = replace(contender("a"), folder=tmp_path / "inside", python=python)
+    one = replace(one, arguments={**one.arguments, "log": "log"})
+    (found,) = run_contenders([one], 1, 1, tmp_path / "run.json")
+    assert found.error is None and (tmp_path / "inside" / "log").is_file()
+    assert (tmp_path / "python-was-used").is_file()
+    assert str(tmp_path) not in (tmp_path / "run.json").read_text(), "a record is the same wherever it is made"

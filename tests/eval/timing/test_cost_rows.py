@@ -41,7 +41,10 @@ def test_contenders_are_asked_for_as_the_settings_say(contest, run):
         (claim("memory", "rival"), ("MB", "lower", 400.0, 500.0, None, 1)),
         (claim("speedup", "rival", target=10.0), ("times", "higher", 22.0, None, (20.0, 30.0), 3)),
         (claim("speedup", "other", target=1.0), ("times", "higher", 1.5, None, (0.5, 2.0), 3)),
-        (claim("rate", "rival", pictures=4), ("pictures/s", "higher", 4.0, 4 / 30, (2.0, 4.0), 3)),
+        (claim("rate", "rival", amount=4), ("pictures/s", "higher", 4.0, 4 / 30, (2.0, 4.0), 3)),
+        (claim("rate", amount=4, rate_unit="GB/s"), ("GB/s", "higher", 4.0, None, (2.0, 4.0), 3)),
+        (claim("slowdown", "other", target=1.1), ("times", "lower", 2 / 3, None, (0.5, 2.0), 3)),
+        (claim("memory share", "rival", target=0.9), ("times", "lower", 350 / 450, None, None, 1)),
     ],
 )
 def test_quantities(costs, run, asked, expected):
@@ -49,21 +52,21 @@ def test_quantities(costs, run, asked, expected):
     (row,) = cost_rows(run, costs(), [asked])
     rival = pytest.approx(expected[3], rel=1e-5) if expected[3] else None
     assert (row.unit, row.better, row.measured, row.rival_measured, row.interval, row.n) == (
-        *expected[:3], rival, *expected[4:],
+        *expected[:2], pytest.approx(expected[2], rel=1e-5), rival, *expected[4:],
     )  # fmt: skip
     assert (row.rival, row.target) == (asked.rival, asked.target)
     assert row.size == "paper" and "2 threads" in row.hardware and row.command == "pocket eval toy --only cost"
     assert row.date == "2025-01-31", "of the contest, however much later its rows are made"
 
 
-QUANTITIES = ("seconds", "memory", "rate", "speedup")
+QUANTITIES = ("seconds", "memory", "rate", "speedup", "slowdown", "memory share")
 
 
 def test_a_rival_that_failed_is_named(costs, run):
     rows = list(cost_rows(run, costs(["rival"]), [claim(what, "rival", target=2.0) for what in QUANTITIES]))
     assert {(row.rival, row.rival_measured, row.ratio) for row in rows} == {("rival, which failed", None, None)}
     assert {row.claim for row in rows} == {"A claim. rival failed: it broke."}
-    assert [row.measured for row in rows] == [1.0, 400.0, 1.0, None], "without its time there is no ratio"
+    assert [row.measured for row in rows] == [1.0, 400.0, 1.0, None, None, None], "without it there is no ratio"
     assert rows[-1].passed is False and rows[-1].n is None
 
 
@@ -71,7 +74,7 @@ def test_ours_that_failed_has_rows_without_a_number(costs, run):
     rows = list(cost_rows(run, costs(["ours"]), [claim(what, "rival", target=2.0) for what in QUANTITIES]))
     assert {(row.measured, row.interval, row.n, row.ratio) for row in rows} == {(None, None, None, None)}
     assert {row.claim for row in rows} == {"A claim. ours failed: it broke."}
-    assert [row.rival_measured for row in rows] == [30.0, 500.0, pytest.approx(1 / 30, rel=1e-5), None]
+    assert [row.rival_measured for row in rows] == [30.0, 500.0, pytest.approx(1 / 30, rel=1e-5), None, None, None]
     assert not any(row.passed for row in rows)
     assert next(cost_rows(run, costs(["ours"]), [claim("seconds")])).rival is None
 
