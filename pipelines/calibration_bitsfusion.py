@@ -27,7 +27,7 @@ from .sensitivity_bitsfusion import Similarity, measure_sensitivity
 
 
 def calibrated_bits(
-    pipeline_folder: str | Path,
+    source: str | Path | DiffusionPipeline,
     prompts: Sequence[str],
     target: float = PUBLISHED_AVERAGE,
     cache_folder: str | Path = "outputs/sensitivity",
@@ -48,7 +48,7 @@ def calibrated_bits(
     The paper leaves tuning open: by default its learning rate is that of the training and the rest is ours.
 
     Args:
-        pipeline_folder: of a text-to-image pipeline of diffusers or of this package, with a UNet.
+        source: a text-to-image pipeline of diffusers or of this package, with a UNet, or the folder of one.
         prompts: what to draw; the paper took 100.
         target: average of bits a weight, which is not exceeded.
         cache_folder: where results are kept, so that what was interrupted goes on.
@@ -72,7 +72,7 @@ def calibrated_bits(
             make, naming that.
         OSError: results cannot be written.
     """
-    pipeline = _load(Path(pipeline_folder))
+    pipeline = source if isinstance(source, DiffusionPipeline) else _load(Path(source))
     weights = weight_counts(pipeline.unet)
     replaced = replaced_layers(pipeline.unet) if cached_timesteps else []
     cached_values = len(cached_timesteps) * cached_widths(pipeline.unet) if cached_timesteps else 0

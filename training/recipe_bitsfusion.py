@@ -19,16 +19,19 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from rich.progress import Progress
 from transformers import AutoTokenizer, CLIPModel
 
 from .. import checkpoint
 from ..hub_models.layers.time_embedding_cache import replaced_layers
 from ..hub_models.quantizer_bitsfusion import BitsFusionConfig, pack_model, prepare_training
 from ..hub_models.unet_bitsfusion import BitsFusionUNet2DConditionModel
+from ..pipelines.calibration_bitsfusion import calibrated_bits
 from ..pipelines.files import read_json
 from ..pipelines.fitting.loop import Batches
 from ..pipelines.inputs import require
 from ..pipelines.pipeline_bitsfusion import BitsFusionPipeline
+from ..pipelines.recognition.image_text_encoder import ImageTextEncoder
 from ..pipelines.repository import text_tower
 from . import recipe_encoders
 from .conditions import StreamedConditions, cached_latents, cached_texts, encode_unmasked, shown_unmasked
@@ -62,6 +65,37 @@ class BasePreset(Preset):
         super().__post_init__()
         require(self.source == "pocketworld", "source", self.source, "'pocketworld'")
         require(0 <= self.text_drop <= 1, "text_drop", self.text_drop, "in 0..1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityPreset(Preset):
+    """How pictures change with each layer in turn at 1, 2 and 3 bits, and bits for all layers by that.
+
+    Attributes:
+        base: folder or Hub id of the pipeline in full precision; "" takes what stage `base` left in the same output.
+        clip: folder or Hub id of the CLIP whose score is watched, one that learned from pictures in [-1, 1]; "" takes
+            what stage `clip` left. A judge that measures generators is never taken.
+        prompts: a text file of prompts, one a line; "" takes captions of PocketWorld's split `validation`.
+        num_prompts: the first so many are drawn (100 of PartiPrompts in the paper).
+        sampling_steps: in which each is drawn.
+        iterations: of tuning each layer, which the paper leaves open, as it does the rate.
+        target: average of bits a weight that is not exceeded, as the paper counts it.
+        cache_steps: see `LowBitPreset`; the table's values count.
+    """
+
+    base: str = ""
+    clip: str = ""
+    prompts: str = ""
+    num_prompts: int
+    sampling_steps: int
+    iterations: int
+    target: float = 1.99
+    cache_steps: int = 50
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("num_prompts", "sampling_steps", "cache_steps"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +136,12 @@ PAPER = {"source": "", "split": "train", "base": SD15, "image_size": 512, "learn
 # fmt: off
 BASE = {
     "nano":  BasePreset(seed=0, steps=8_000, batch_size=64, learning_rate=1.5e-3, ema_decay=0.999),
+}
+SENSITIVITY = {
+    "nano":  SensitivityPreset(seed=0, batch_size=16, learning_rate=3e-4, num_prompts=24,  sampling_steps=8,
+                               iterations=5),
+    "paper": SensitivityPreset(seed=0, batch_size=8,  learning_rate=1e-5, num_prompts=100, sampling_steps=50,
+                               iterations=100, base=SD15, clip="openai/clip-vit-base-patch32", image_size=512),
 }
 DISTILL = {
     "nano":  LowBitPreset(seed=1, steps=1_000,  batch_size=64, learning_rate=5e-4),
@@ -151,6 +191,35 @@ def shown(preset: Any, run: StageRun, pipeline: BitsFusionPipeline) -> tuple[Any
     return conditions, run.indices(len(data))
 
 
+# Stage sensitivity
+
+
+def train_sensitivity(preset: SensitivityPreset, run: StageRun) -> Path:
+    pipeline = full_precision(preset, run)
+    pipeline.set_progress_bar_config(disable=True)
+    clip = ImageTextEncoder.from_folder(run.begins_with("clip", preset.clip or run.earlier("clip")))
+    timesteps = sampled_timesteps(pipeline, preset.cache_steps)
+    with Progress() as bar:
+        bits = calibrated_bits(
+            pipeline, drawn_prompts(preset), preset.target, run.folder / "sensitivities", cached_timesteps=timesteps,
+            iterations=preset.iterations, learning_rate=preset.learning_rate, batch_size=preset.batch_size,
+            steps=preset.sampling_steps, seed=preset.seed, pictures_at_once=32, image_text_similarity=clip.similarity,
+            progress=partial(bar.advance, bar.add_task("drawing with each layer at few bits", total=1)),
+        )  # fmt: skip
+    config = BitsFusionConfig(bits, default_bits=None, cached_timesteps=timesteps)
+    return run.save(pack_model(low_bit_copy(pipeline.unet, config)))
+
+
+def drawn_prompts(preset: SensitivityPreset) -> list[str]:
+    if preset.prompts:
+        lines = [line.strip() for line in Path(preset.prompts).read_text(encoding="utf-8").splitlines()]
+        said = list(dict.fromkeys(filter(None, lines)))
+    else:
+        said = list(dict.fromkeys(pocketworld_images("validation", preset.image_size, 4 * preset.num_prompts).captions))
+    require(len(said) >= preset.num_prompts, "num_prompts", preset.num_prompts, f"at most {len(said)}, the prompts")
+    return said[: preset.num_prompts]
+
+
 # Stages of few bits
 
 
@@ -180,7 +249,7 @@ def train_finetune(preset: LowBitPreset, run: StageRun) -> Path:
     return run.save_pipeline(pipeline, **({} if preset.base else {"text_encoder": run.earlier("clip")}))
 
 
-def full_precision(preset: LowBitPreset, run: StageRun) -> BitsFusionPipeline:
+def full_precision(preset: SensitivityPreset | LowBitPreset, run: StageRun) -> BitsFusionPipeline:
     """The pipeline that is quantised, its parts frozen, in float32 on accelerate's device."""
     source = run.begins_with("base", preset.base or run.earlier("base"))
     pipeline = BitsFusionPipeline.from_pretrained(source)
@@ -230,6 +299,7 @@ def freeze_time(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 STAGES = {
     **recipe_encoders.STAGES,
     "base": Stage(train_base, BASE, "bitsfusion-nano-full"),
+    "sensitivity": Stage(train_sensitivity, SENSITIVITY, "bitsfusion-nano/unet"),
     "distill": Stage(train_distill, DISTILL),
     "finetune": Stage(train_finetune, FINETUNE),
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -88,13 +89,17 @@ def run_stage(
     if PartialState().is_main_process:
         with folder.locked():  # what forbids to write there shows before data are fetched or made
             pass
+    start = perf_counter()
     try:
         model = stages[stage].train(chosen, run)
     except BaseException:
         folder.remove_if_empty()
         raise
     changed = ({} if seed is None else {"seed": seed}) | dict(overrides or {})
-    on_main_process(lambda: write_training_record(run.folder, model, slug, stage, preset, chosen, changed, run.origins))
+    seconds = perf_counter() - start
+    on_main_process(
+        lambda: write_training_record(run.folder, model, slug, stage, preset, chosen, changed, run.origins, seconds)
+    )
     return model
 
 

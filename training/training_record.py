@@ -76,6 +76,7 @@ def write_training_record(
     chosen: Preset,
     overrides: Mapping[str, Any] | None = None,
     origins: Mapping[str, Origin] | None = None,
+    seconds: float = 0.0,
 ) -> Path:
     """Writes `training.json` into the folder of a run: the runs that made what it began with, then itself.
 
@@ -86,6 +87,7 @@ def write_training_record(
         chosen: the preset with other values put in.
         overrides: those values by name, `seed` among them if it was given.
         origins: the models that the run began with, by what the recipe calls them.
+        seconds: that a run without steps took; of others the steps are counted, however often they were interrupted.
 
     Returns:
         The file, a list of `TrainingRun`s.
@@ -104,7 +106,7 @@ def write_training_record(
         "seed": chosen.seed,
         "data": data_of(chosen),
         "settings": settings,
-        "seconds": round(seconds_of(run.metrics())),
+        "seconds": round(seconds_of(run.metrics()) or seconds),
         "hardware": hardware(processes=PartialState().num_processes),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),

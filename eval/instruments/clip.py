@@ -7,14 +7,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, CLIPModel
 
 from ... import checkpoint
 from ...pipelines.files import read_json
+from ...pipelines.recognition.image_text_encoder import ImageTextEncoder
 from ...pipelines.recognition.picture_input import rgb_picture
 
 
@@ -24,73 +24,6 @@ class Encoder(Protocol):
     def encode_images(self, pictures: Float[Tensor, "count 3 height width"]) -> Float[Tensor, "count dim"]: ...
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "count dim"]: ...
-
-
-class ImageTextEncoder:
-    """Unit vectors by a `CLIPModel` that learned from pictures in [-1, 1], as clip-nano and clip-nano-judge did.
-
-    Args:
-        clip: the model.
-        tokenizer: its tokenizer.
-        batch_size: pictures or texts that are encoded together.
-    """
-
-    def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 250):
-        self.clip, self.tokenizer, self.batch_size = clip.eval(), tokenizer, batch_size
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> "ImageTextEncoder":
-        """The encoder in a folder with a `CLIPModel` and its tokenizer, in float32.
-
-        Raises:
-            FileNotFoundError: when the folder or its weights are missing.
-        """
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors", "tokenizer.json"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name} is missing: train it with `pocket train encoders`.")
-        clip = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-        return cls(clip, AutoTokenizer.from_pretrained(folder))
-
-    @torch.no_grad()
-    def encode_images(self, pictures: Float[Tensor, "count 3 height width"]) -> Float[Tensor, "count dim"]:
-        """Unit vectors of pictures in [0, 1]; those of another size than the model's are resampled to it.
-
-        Raises:
-            ValueError: for another shape or range.
-        """
-        if pictures.ndim != 4 or pictures.shape[1] != 3 or len(pictures) == 0:
-            raise ValueError(f"pictures must be [count, 3, height, width], not {list(pictures.shape)}.")
-        if not (pictures.min() >= 0 and pictures.max() <= 1):
-            low, high = pictures.min().item(), pictures.max().item()
-            raise ValueError(f"pictures lie within [{low:.3g}, {high:.3g}]; they must lie within [0, 1].")
-        return torch.cat([self._embed_images(part) for part in pictures.float().split(self.batch_size)])
-
-    def _embed_images(self, pictures: Tensor) -> Tensor:
-        side = self.clip.config.vision_config.image_size
-        if pictures.shape[-2:] != (side, side):
-            pictures = F.interpolate(pictures, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
-        pooled = self.clip.vision_model(pixel_values=2 * pictures - 1).pooler_output
-        return F.normalize(self.clip.visual_projection(pooled), dim=-1)
-
-    @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "count dim"]:
-        """Unit vectors of texts; what a text has beyond the model's length in tokens is not read.
-
-        Raises:
-            ValueError: for no texts.
-        """
-        texts = list(texts)
-        if not texts:
-            raise ValueError("texts is empty; give at least one.")
-        parts = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        return torch.cat([self._embed_texts(part) for part in parts])
-
-    def _embed_texts(self, texts: list[str]) -> Tensor:
-        length = self.clip.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
-        pooled = self.clip.text_model(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
-        return F.normalize(self.clip.text_projection(pooled), dim=-1)
 
 
 class ClipPictures:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...benchmark import CHECKPOINTS
+from ...exported import RUNTIMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,13 +12,19 @@ class Settings:
     """How much is measured; the defaults are those of the committed rows.
 
     Attributes:
-        checkpoints: folder with bitsfusion-nano-full.
+        checkpoints: folder with both bitsfusion-nano, clip-nano-judge and ascan-nano-judge.
         picture_size: side of PocketWorld's pictures in pixels.
         shape: preset of `BitsFusionUNet2DConditionModel` whose costs are measured.
         latent_size: side of the latents that it gets.
         repeats: timed calls of each contender.
         threads: of each contender.
         probes: noisy latents of PocketWorld's test pictures on which the output of quantised UNets is compared.
+        geneval_images: pictures of each of PocketWorld's prompts at most; None takes as many as their list asks for.
+        ladder_steps: of each stage of training that a rung of the ladder takes.
+        ladder_pictures: of PocketWorld's split `train` that the rungs learn from.
+        ladder_images: pictures of each prompt at most by which a rung is rated.
+        back_ends: whose bundles draw.
+        exported_pictures_a_pair: drawn of each pair seen in training, by the model and by each of its bundles.
     """
 
     checkpoints: Path = CHECKPOINTS
@@ -27,3 +34,9 @@ class Settings:
     repeats: int = 5
     threads: int = 2
     probes: int = 64
+    geneval_images: int | None = None
+    ladder_steps: int = 300
+    ladder_pictures: int = 72_000
+    ladder_images: int | None = 2
+    back_ends: tuple[str, ...] = tuple(RUNTIMES)
+    exported_pictures_a_pair: int = 3
