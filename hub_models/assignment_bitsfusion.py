@@ -13,12 +13,10 @@ from torch import nn
 from .layers.low_bit import LOW_BIT
 from .layers.low_bit_levels import Levels
 from .layers.time_embedding_cache import EMBEDDING, PROJECTION
-from .quantizer_bitsfusion import average_bits
+from .quantizer_bitsfusion import FIRST_AND_LAST, FIXED_BITS, average_bits
 
-FIRST_AND_LAST = ("conv_in", "conv_out")
 MEASURED_BITS = (1, 2, 3)
 MOST_BITS = 4  # of a layer before refinement
-FIXED_BITS = 8  # of the first and last convolution, and of layers of time that no cache replaces
 REFINED_BITS = 3  # at which the drop of the CLIP score is looked at
 PERCENTILES = (90, 95, 98)
 SIZE_EXPONENT = 0.3

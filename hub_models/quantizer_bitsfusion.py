@@ -32,6 +32,8 @@ from .layers.time_embedding_cache import TimeEmbeddingCache, compute_projections
 
 PUBLISHED_RECIPE = Path(__file__).with_name("recipe_bitsfusion.json")
 FULL_PRECISION_BITS, CACHED_VALUE_BITS = 32, 16
+FIRST_AND_LAST = ("conv_in", "conv_out", "x_embedder", "pos_embed.proj", "patch_embed.proj", "proj_out")
+FIXED_BITS = 8  # of those where no recipe names them: they are small, and an error in them is one in all pixels
 
 
 class BitsFusionMethod(StrEnum):
@@ -45,7 +47,8 @@ class BitsFusionConfig(QuantizationConfigMixin):
 
     Args:
         bits: nominal bits by the name of a Linear or Conv2d layer, 1 to 8; b bits are 2^b + 1 levels, 8 are 256.
-        default_bits: of the layers that `bits` does not name; None leaves those in full precision.
+        default_bits: of the layers that `bits` does not name, but for a UNet's or transformer's first and last, which
+            take 8 as in the paper; None leaves them all in full precision.
         modules_to_not_convert: modules that `default_bits` does not reach, by name or by a part of it between dots.
         cached_timesteps: of a UNet that is to know no others, since a table of them stands in place of its layers of
             time; none leave it those.
@@ -110,7 +113,7 @@ class BitsFusionConfig(QuantizationConfigMixin):
         if self.default_bits is not None:
             for name in layers:
                 if not any(f".{part}." in f".{name}." for part in kept):
-                    result.setdefault(name, self.default_bits)
+                    result.setdefault(name, FIXED_BITS if name in FIRST_AND_LAST else self.default_bits)
         if not result:
             raise ValueError(f"{type(model).__name__} has no Linear or Conv2d layer to quantise.")
         return {name: result[name] for name in layers if name in result}

@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 
-from ....hub_models.assignment_bitsfusion import FIRST_AND_LAST, FIXED_BITS, weight_counts
+from ....hub_models.assignment_bitsfusion import weight_counts
 from ....hub_models.layers.low_bit_levels import Levels
 from ....hub_models.layers.low_bit_scales import alternating_scales
 from ....hub_models.layers.time_embedding_cache import cached_widths, replaced_layers
@@ -131,14 +131,13 @@ class Lessons:
         student.eval()
 
 
-def rung_config(rung: Rung, unet: UNet2DConditionModel, settings: Settings) -> BitsFusionConfig:
+def rung_config(rung: Rung, settings: Settings) -> BitsFusionConfig:
     """Bits of every layer: those of the committed model, or 2 between first and last."""
     if rung.mixed:
         return BitsFusionConfig(**read_json(settings.checkpoints / PACKED / "unet" / "config.json", dict)[
             "quantization_config"
         ])  # fmt: skip
-    ends = dict.fromkeys(name for name in weight_counts(unet) if name in FIRST_AND_LAST)
-    return BitsFusionConfig(dict.fromkeys(ends, FIXED_BITS), UNIFORM_BITS)
+    return BitsFusionConfig(default_bits=UNIFORM_BITS)
 
 
 def new_student(rung: Rung, unet: UNet2DConditionModel, config: BitsFusionConfig) -> UNet2DConditionModel:
@@ -191,7 +190,7 @@ def measure_ladder(settings: Settings, run: Run) -> Iterator[Row]:
         measured=stored_bytes(control), unit="bytes", better="lower",
     )  # fmt: skip
     for name, rung in RUNGS.items():
-        config = rung_config(rung, full, settings)
+        config = rung_config(rung, settings)
         student = new_student(rung, full, config)
         average = bits_of(full, student, config)
         lessons.distil(student, rung)
