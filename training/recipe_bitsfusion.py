@@ -144,11 +144,11 @@ SENSITIVITY = {
                                iterations=100, base=SD15, clip="openai/clip-vit-base-patch32", image_size=512),
 }
 DISTILL = {
-    "nano":  LowBitPreset(seed=1, steps=1_000,  batch_size=64, learning_rate=5e-4),
+    "nano":  LowBitPreset(seed=1, steps=600,    batch_size=64, learning_rate=5e-4),
     "paper": LowBitPreset(seed=1, steps=20_000, batch_size=32, **PAPER),
 }
 FINETUNE = {
-    "nano":  LowBitPreset(seed=2, steps=1_000,  batch_size=64, learning_rate=5e-4),
+    "nano":  LowBitPreset(seed=2, steps=600,    batch_size=64, learning_rate=5e-4),
     "paper": LowBitPreset(seed=2, steps=50_000, batch_size=32, **PAPER),
 }
 # fmt: on

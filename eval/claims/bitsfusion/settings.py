@@ -35,8 +35,8 @@ class Settings:
     threads: int = 2
     probes: int = 64
     geneval_images: int | None = None
-    ladder_steps: int = 300
+    ladder_steps: int = 200
     ladder_pictures: int = 72_000
-    ladder_images: int | None = 2
+    ladder_images: int | None = 1
     back_ends: tuple[str, ...] = tuple(RUNTIMES)
     exported_pictures_a_pair: int = 3
