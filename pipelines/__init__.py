@@ -13,7 +13,6 @@ METHODS: dict[str, dict[str, str]] = {
         "object-detection": "pipeline_ascan_detection:AsCANDetectionPipeline",
     },
     "lpgs": {"image-to-3d": "pipeline_lpgs:LPGSPipeline"},
-    "bitsfusion": {"text-to-image": "pipeline_bitsfusion:BitsFusionPipeline"},
 }
 """slug -> task -> "module:class" of the pipeline; a method's first task is its default."""
 

@@ -62,8 +62,7 @@ def build_static(
 
     It holds the page of `spaces/<slug>/static/`, those scripts and styles of `spaces/static/` that it reaches, and what
     it reads: onnxruntime-web under `ort/` (fetched with npm in the exact version of `package-lock.json`) and the ONNX
-    bundle under `model/`, or the scene `scene.<slug>`. A page that decodes packed weights gets their graph without
-    them, the packed file, and `packed.json`, which says how one is put into the other. The page asks nothing of another
+    bundle under `model/`, or the scene `scene.<slug>`. The page asks nothing of another
     host. For the Hub, OWNER/NAME in its README must be replaced, as `pocket push --static` does. It appears whole or
     not at all.
 
@@ -77,7 +76,7 @@ def build_static(
 
     Raises:
         ValueError: for an unknown method, one without a static page, `model` and `bundle` together, a bundle with a
-            link in it, one for a page that runs none, or weights that are not packed for a page that decodes such.
+            link in it, or one for a page that runs none.
         FileNotFoundError: when `bundle` is none.
         OSError: when npm is missing or cannot fetch the package, or the folder cannot be written.
     """
@@ -115,11 +114,6 @@ def weights_of_page(slug: str) -> str:
 def runs_networks(slug: str) -> bool:
     """Whether a page runs exported networks; another shows a scene, which its own scripts unpack."""
     return any(name.startswith("ort/") for name in _reached_names(slug))
-
-
-def unpacks_weights(slug: str) -> bool:
-    """Whether a page decodes packed weights of its networks itself."""
-    return "packed_weights.js" in _reached_names(slug)
 
 
 def copy_pages(slug: str, folder: Path) -> None:
@@ -177,32 +171,6 @@ def _add_networks(
 
             bundle = export_pipeline(slug, model, "onnx", "fp32", Path(scratch) / "bundle", progress=progress)
         _copy_bundle(Path(bundle), folder / "model")
-        if unpacks_weights(slug):
-            progress("taking the weights out of the graph")
-            _pack_networks(slug, Path(bundle), folder / "model")
-
-
-def _pack_networks(slug: str, bundle: Path, folder: Path) -> None:
-    """Leaves the weights of the bundle's UNet to the packed file that it was exported from."""
-    import torch
-
-    from pocket_diffusers.pipelines.export.packed_graph import take_weights_out
-    from pocket_diffusers.pipelines.loading import load_pipeline
-    from pocket_diffusers.pipelines.sharded_weights import find_weights
-
-    model = read_json(bundle / RECORD, dict)["inputs"]["model"]
-    unet = load_pipeline(slug, model, on_cpu=True).unet
-    if "quantization_config" not in unet.config:
-        raise ValueError(f"model {model!r} must have packed weights for this page: `pocket quantize` makes them.")
-    (weights,), _ = find_weights(Path(unet.config._name_or_path), type(unet))
-    layout = take_weights_out(bundle / "unet.onnx", unet, folder / "unet.onnx", "unet.weights")
-    copy_plain(weights, folder / "unet.safetensors")
-    config = {key: value for key, value in unet.config.items() if key != "quantization_config"}
-    with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in type(unet).from_config(config).parameters())
-    layout |= {"file": "unet.safetensors", "parameters": parameters}
-    layout |= {"file_bytes": weights.stat().st_size, "graph_bytes": (folder / "unet.onnx").stat().st_size}
-    write_json(folder / "packed.json", {"unet": layout})
 
 
 def _add_scene(slug: str, model: str, folder: Path, progress: Callable[[str], Any]) -> None:

@@ -54,7 +54,6 @@ PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_ascan_classification", "AsCANImageClassificationPipeline"),
     ("pocket_diffusers.pipelines.pipeline_ascan_detection", "AsCANDetectionPipeline"),
     ("pocket_diffusers.pipelines.pipeline_lpgs", "LPGSPipeline"),
-    ("pocket_diffusers.pipelines.pipeline_bitsfusion", "BitsFusionPipeline"),
 }
 
 SHARED_RECIPE = "recipe_encoders"  # of the CLIPs that serve all methods

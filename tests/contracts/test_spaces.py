@@ -33,7 +33,6 @@ ASKS: dict[str, dict[str, dict]] = {
         "/generate": {"color": "red", "shape": "cube", "steps": 2, "num_images": 1},
     },
     "lpgs": {"/compress": {"scene": SPLATS}, "/show": {"pictures": 1}},
-    "bitsfusion": {"/generate": {"prompt": "a red cube", "steps": 2}, "/quantize": {"folder": "my-model"}},
 }
 """slug -> endpoint -> what a caller says at least, the names of files among it; other settings keep their defaults."""
 ENDPOINTS = [(slug, endpoint) for slug, endpoints in ASKS.items() for endpoint in endpoints]

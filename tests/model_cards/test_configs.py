@@ -40,9 +40,3 @@ def test_configs_of_a_recipe_are_the_numbers_of_its_stages():
 
 def test_what_is_no_method_has_neither_models_nor_a_recipe():
     assert model_configs("clip") == recipe_configs("clip") == {}
-
-
-def test_a_model_that_takes_any_field_shows_those_of_its_presets():
-    known = model_configs("bitsfusion")["BitsFusionUNet2DConditionModel"]
-    assert known["nano"]["block_out_channels"] == "[64, 112]"
-    assert known["sd15"] == {"sample_size": "64", "cross_attention_dim": "768"}

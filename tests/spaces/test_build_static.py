@@ -174,12 +174,10 @@ def test_a_page_ships_the_shared_scripts_that_it_reaches_and_no_other(tmp_path):
     shared = {"background.js", "style.css"}
     networks, splats = {"networks.js"}, {"splat_viewer.js", "depth_order_worker.js", "octree_decoder.js", "linear.js"}
     pictures = {"text_to_image.js", "drawing_desk.js", "tokenizer.js", "random.js", "pixels.js"}
-    flow, packed = {"flow_match_euler.js"}, {"ddim.js", "packed_weights.js", "radix_unpacking.js"}
     pages = {
-        "snapgen": networks | pictures | flow,
+        "snapgen": networks | pictures | {"flow_match_euler.js"},
         "ascan": networks,
         "lpgs": splats,
-        "bitsfusion": networks | pictures | packed,
     }
     for slug, needed in pages.items():
         copy_pages(slug, tmp_path / slug)

@@ -1,4 +1,0 @@
-import { serve } from "./background.js";
-import { BitsFusion } from "./bitsfusion.js";
-
-serve(BitsFusion);
