@@ -194,3 +194,11 @@ def test_one_process_writes_and_all_wait(monkeypatch, main):
     monkeypatch.setattr(stages, "PartialState", lambda: state)
     on_main_process(lambda: done.append("wrote"))
     assert done == (["wrote", "waited"] if main else ["waited"])
+
+
+def test_a_pipeline_s_folder_is_an_earlier_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "_CHECKPOINTS", tmp_path)
+    left = tmp_path / "sketch" / "model"
+    left.mkdir(parents=True)
+    (left / "model_index.json").write_text("{}")
+    assert run_in(tmp_path).earlier("sketch") == left
