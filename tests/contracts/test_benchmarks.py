@@ -43,7 +43,7 @@ def quick(monkeypatch):
         return [
             Measurement(
                 name=one.name, build=one.build, arguments=one.arguments, seconds=(1.0 + place,) * repeats,
-                peak_memory_mb=100.0 + place,
+                peak_memory_mb=100.0 + place, facts={cost_rows.IMPORTS: 50.0},
             )
             for place, one in enumerate(contenders)
         ]  # fmt: skip
