@@ -14,7 +14,7 @@ from pocket_diffusers.hub_models.quantizer_bitsfusion import (
     pack_model,
     prepare_training,
 )
-from pocket_diffusers.training.shadow_weights import QUANTIZATION, SCALES, load_shadow, save_shadow
+from pocket_diffusers.training.shadow_weights_bitsfusion import QUANTIZATION, SCALES, load_shadow, save_shadow
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = BitsFusionConfig(
