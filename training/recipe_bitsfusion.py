@@ -4,7 +4,7 @@
 |---|---|
 | clip | the text encoder of the nano models (see `recipe_encoders`) |
 | base | a UNet of Stable Diffusion's shape in full precision: what the others begin with, and what they are held to |
-| sensitivity | how many bits each layer needs (section 3.2); leaves the UNet packed in so many, without training |
+| sensitivity | how many bits each layer needs; leaves the UNet packed in so many, without training |
 | distill | stage I: the UNet of few bits predicts what that of full precision does, and makes the features it makes |
 | finetune | stage II: it predicts the noise in captioned pictures; leaves the packed pipeline |
 
@@ -40,7 +40,7 @@ from .latents import load_autoencoder, pixels_per_latent
 from .objectives.denoising import Denoising, sampler_of, training_scheduler
 from .objectives.distillation import Distillation
 from .preset import Preset
-from .shadow_weights import load_shadow, save_shadow
+from .shadow_weights_bitsfusion import load_shadow, save_shadow
 from .stages import Stage, StageRun, run_stage
 
 # The numbers

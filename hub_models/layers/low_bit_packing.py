@@ -24,7 +24,7 @@ def pack_weight(
     """
     if not all(math.isfinite(end) for end in map(float, weight.aminmax())):  # in one pass; NaN is both ends
         raise ValueError(f"weights must be finite, not {float(weight[~weight.isfinite()][0])}.")
-    if _library() is None or weight.device.type != "cpu":
+    if not _is_compiled(levels, weight):
         return pack_weight_in_torch(weight, scales, levels)
     words = torch.empty(words_for(weight.numel(), levels.count), dtype=torch.int64)
     _call("low_bit_pack", levels, weight.numel(), weight.shape, weight.contiguous(), scales.contiguous(), words)
@@ -47,7 +47,7 @@ def decode_weight(
         levels: of which it is made.
         out: memory to decode into, used where the compiled form serves; the result is a view of it.
     """
-    if _library() is None or words.device.type != "cpu":
+    if not _is_compiled(levels, words):
         return decode_weight_in_torch(words, scales, shape, levels)
     weight = torch.empty(shape.numel()) if out is None else out[: shape.numel()]
     _call("low_bit_decode", levels, shape.numel(), shape, words.contiguous(), scales.contiguous(), weight)
@@ -67,6 +67,11 @@ def decode_weight_in_torch(words: Tensor, scales: Tensor, shape: torch.Size, lev
 
 def _library() -> ctypes.CDLL | None:
     return compiled_twin(Path(__file__).with_name("low_bit.cpp"))
+
+
+def _is_compiled(levels: Levels, tensor: Tensor) -> bool:
+    """Whether the compiled form serves, which is told bits alone and so knows the levels of `Levels` itself only."""
+    return type(levels) is Levels and tensor.device.type == "cpu" and _library() is not None
 
 
 def _call(name: str, levels: Levels, count: int, shape: torch.Size, *tensors: Tensor) -> None:

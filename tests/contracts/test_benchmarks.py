@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from pocket_diffusers.eval.benchmark import BENCHMARKS, MissingData, find_benchmark
 from pocket_diffusers.eval.results import RESULTS, read_rows
@@ -43,18 +43,22 @@ def quick(monkeypatch):
         return [
             Measurement(
                 name=one.name, build=one.build, arguments=one.arguments, seconds=(1.0 + place,) * repeats,
-                peak_memory_mb=100.0 + place,
+                peak_memory_mb=100.0 + place, facts={cost_rows.IMPORTS: 50.0},
             )
             for place, one in enumerate(contenders)
         ]  # fmt: skip
 
-    set_timesteps = FlowMatchEulerDiscreteScheduler.set_timesteps
+    def takes_two(kind):
+        set_timesteps = kind.set_timesteps
 
-    def set_two(self, num_inference_steps=None, **options):
-        set_timesteps(self, min(2, num_inference_steps), **options)
+        def set_two(self, num_inference_steps=None, *more, **options):
+            set_timesteps(self, min(2, num_inference_steps), *more, **options)
+
+        monkeypatch.setattr(kind, "set_timesteps", set_two)
 
     monkeypatch.setattr(cost_rows, "run_contenders", run)
-    monkeypatch.setattr(FlowMatchEulerDiscreteScheduler, "set_timesteps", set_two)
+    takes_two(FlowMatchEulerDiscreteScheduler)
+    takes_two(DDIMScheduler)
 
 
 def committed(slug, name):

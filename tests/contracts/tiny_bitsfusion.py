@@ -121,3 +121,19 @@ MODELS = {
         presets={"sd15": 859_520_964, "nano": 2_682_672},
     )
 }
+
+# What its benchmark measures in the contract: how much less than it does by itself, and what not at all
+
+MEASURED = {"picture_size": 16, "shape": "nano", "latent_size": 8, "repeats": 2, "threads": 1}
+NOT_MEASURED = {
+    "size": "a process of its own packs the folder: tests/eval/claims/bitsfusion/test_size.py measures a small one",
+    "rivals": "they need an environment of their own: tests/eval/claims/bitsfusion/test_rivals.py has none",
+    "rivalcosts": "they need an environment of their own: tests/eval/claims/bitsfusion/test_rivals.py has none",
+    "pictures": "it draws every prompt of a list: tests/eval/claims/bitsfusion/test_pictures.py rates fakes",
+    "ladder": "it trains seven models: tests/eval/claims/bitsfusion/test_ladder.py trains none, and a tiny one",
+    "exported": "exports take minutes: tests/eval/claims/bitsfusion/test_exported.py measures a bundle",
+}
+LACKING = {
+    "size": {"quantization-memory", "folder-bytes", "folder-ratio", "saved-again"},  # where packing fails
+}
+"""Measurement -> rows that `MEASURED` leaves out."""

@@ -51,6 +51,11 @@ def tiny_unet() -> UNet2DConditionModel:
     ).eval()  # fmt: skip
 
 
+def bits_of(name: str) -> int:
+    """Of a layer of the packed UNet."""
+    return RECIPE.get(name, 8 if name == "conv_out" else 3)
+
+
 def answer(unet: nn.Module, dtype: torch.dtype = torch.float32, timestep: float = 7) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     x, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 12, generator=generator)
@@ -91,8 +96,8 @@ def test_packing_while_reading_is_rounding_the_loaded_model(folder, packed):
             assert type(found) is nn.Linear
             continue
         kind = LowBitLinear if isinstance(layer, nn.Linear) else LowBitConv2d
-        assert type(found) is kind and found.is_frozen and found.levels.bits == RECIPE.get(name, 3)
-        rounded = kind.of(layer, RECIPE.get(name, 3)).freeze()
+        assert type(found) is kind and found.is_frozen and found.levels.bits == bits_of(name)
+        rounded = kind.of(layer, bits_of(name)).freeze()
         assert torch.equal(found.rounded_weight(), rounded.rounded_weight())
         layer.weight.data = rounded.rounded_weight()
     assert torch.equal(answer(read), answer(plain))
@@ -162,12 +167,37 @@ def test_dequantize_gives_a_plain_model_that_computes_the_same(packed, tmp_path)
     assert torch.equal(answer(UNet2DConditionModel.from_pretrained(tmp_path)), expected)
 
 
-def test_transformers_are_packed_by_the_classes_of_their_layers(tmp_path):
+def tiny_transformer() -> SD3Transformer2DModel:
     torch.manual_seed(0)
-    SD3Transformer2DModel(
+    return SD3Transformer2DModel(
         sample_size=8, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=12,
         caption_projection_dim=16, pooled_projection_dim=10, out_channels=4, pos_embed_max_size=8,
-    ).save_pretrained(tmp_path / "plain")  # fmt: skip
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "ends"), [(tiny_unet, {"conv_in", "conv_out"}), (tiny_transformer, {"pos_embed.proj", "proj_out"})]
+)
+def test_first_and_last_layers_take_8_bits_where_no_recipe_names_them(model, ends):
+    model = model()
+    bits = BitsFusionConfig(default_bits=2).layer_bits(model)
+    assert {name for name, own in bits.items() if own == 8} == ends and set(bits.values()) == {2, 8}
+    named = {name: 1 for name in ends}
+    assert BitsFusionConfig(named, 2).layer_bits(model).items() >= named.items()
+    kept = BitsFusionConfig(default_bits=2, modules_to_not_convert=sorted(ends)).layer_bits(model)
+    assert set(kept) == set(bits) - ends and set(kept.values()) == {2}, "what is not to be converted is not"
+    inner = next(name for name in bits if name not in ends)
+    assert BitsFusionConfig({inner: 3}, default_bits=None).layer_bits(model) == {inner: 3}
+
+
+def test_layers_inside_that_share_the_name_of_a_last_one_take_default_bits():
+    inner = [name for name, _ in tiny_unet().named_modules() if name.endswith(".proj_out")]
+    bits = BitsFusionConfig(default_bits=2).layer_bits(tiny_unet())
+    assert inner and all(bits[name] == 2 for name in inner)
+
+
+def test_transformers_are_packed_by_the_classes_of_their_layers(tmp_path):
+    tiny_transformer().save_pretrained(tmp_path / "plain")
     config = BitsFusionConfig(default_bits=4)
     model = SD3Transformer2DModel.from_pretrained(tmp_path / "plain", quantization_config=config)
     model.save_pretrained(tmp_path / "packed")
@@ -178,7 +208,7 @@ def test_transformers_are_packed_by_the_classes_of_their_layers(tmp_path):
     ]
     assert torch.equal(*answers) and answers[0].isfinite().all()
     assert isinstance(model.transformer_blocks[0].attn.to_q, LowBitLinear)
-    assert isinstance(model.pos_embed.proj, LowBitConv2d)
+    assert isinstance(model.pos_embed.proj, LowBitConv2d) and model.pos_embed.proj.levels.bits == 8
 
 
 def test_pipelines_are_packed_and_read(tmp_path):
@@ -207,10 +237,10 @@ def test_the_backend_of_a_pipeline_is_named(tmp_path, components):
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
     )  # fmt: skip
     DDIMPipeline(unet, DDIMScheduler()).save_pretrained(tmp_path)
-    config = PipelineQuantizationConfig("bitsfusion", {"default_bits": 2, "bits": {"conv_in": 8}}, components)
+    config = PipelineQuantizationConfig("bitsfusion", {"default_bits": 2, "bits": {"conv_in": 7}}, components)
     read = DDIMPipeline.from_pretrained(tmp_path, quantization_config=config).unet
-    oracle = UNet2DModel.from_pretrained(tmp_path / "unet", quantization_config=BitsFusionConfig({"conv_in": 8}, 2))
-    assert read.conv_in.levels.bits == 8 and read.conv_out.levels.bits == 2
+    oracle = UNet2DModel.from_pretrained(tmp_path / "unet", quantization_config=BitsFusionConfig({"conv_in": 7}, 2))
+    assert read.conv_in.levels.bits == 7 and read.down_blocks[0].resnets[0].conv1.levels.bits == 2
     assert all(torch.equal(value, oracle.state_dict()[name]) for name, value in read.state_dict().items())
 
 

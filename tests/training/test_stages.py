@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from PIL import Image
 
 from pocket_diffusers.hub_models.transformer_ascan import AsCANModel
@@ -194,3 +196,23 @@ def test_one_process_writes_and_all_wait(monkeypatch, main):
     monkeypatch.setattr(stages, "PartialState", lambda: state)
     on_main_process(lambda: done.append("wrote"))
     assert done == (["wrote", "waited"] if main else ["waited"])
+
+
+def test_a_pipeline_s_folder_is_an_earlier_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "_CHECKPOINTS", tmp_path)
+    left = tmp_path / "sketch" / "model"
+    left.mkdir(parents=True)
+    (left / "model_index.json").write_text("{}")
+    assert run_in(tmp_path).earlier("sketch") == left
+
+
+def test_attention_of_diffusers_models_trains_in_its_explicit_form_on_a_cpu(tmp_path, monkeypatch):
+    unet = UNet2DConditionModel(
+        sample_size=4, block_out_channels=(8,), layers_per_block=1, attention_head_dim=2, cross_attention_dim=8,
+        norm_num_groups=4, down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",),
+    )  # fmt: skip
+    seen = []
+    monkeypatch.setattr(stages, "train", lambda *given: seen.extend(map(type, unet.attn_processors.values())))
+    run_in(tmp_path).learn(SimpleNamespace(parts={"unet": unet}), None)
+    assert len(seen) > 4 and set(seen) == {AttnProcessor}
+    assert {type(each) for each in unet.attn_processors.values()} == {AttnProcessor2_0}

@@ -120,3 +120,11 @@ def test_a_name_on_the_hub_and_a_pickle_fix_no_weights(tmp_path):
         assert Origin.of(source) == Origin(str(source), None, ())
     chain = record_of(put_weights(tmp_path / "run" / "model", 1), 1, {"init": Origin.of("someone/else")})
     assert gaps(chain) == ["the digest of what the run began with"]
+
+
+def test_a_run_without_steps_has_the_seconds_it_took(tmp_path):
+    model, chosen = put_weights(tmp_path / "model", 1), Preset(steps=8, seed=1)
+    for seconds, expected in ((12.4, 12), (99.0, 4)):
+        path = write_training_record(tmp_path, model, "snapgen", "base", "nano", chosen, {}, {}, seconds)
+        assert json.loads(path.read_text())[-1]["seconds"] == expected
+        (tmp_path / "metrics.jsonl").write_text('{"step": 8, "steps_per_second": 2.0}\n')  # of the next, which has some

@@ -17,7 +17,7 @@ from .denoising import noised
 
 
 class Distillation:
-    """An objective (see `pipelines.fitting.loop.Objective`): L_noise + weight * L_feat of section 4.2.
+    """An objective (see `pipelines.fitting.loop.Objective`): L_noise + weight * L_feat (arXiv 2406.04333, section 4.2).
 
     Both networks see the same noisy latents and the same condition, which is sometimes the empty one, so that the
     student follows its teacher on both halves of classifier-free guidance (equation 6); of a step's generator it draws

@@ -117,3 +117,11 @@ def test_bad_models_and_pictures(tmp_path):
         clip.encode_pictures([])
     with pytest.raises(ValueError, match="a picture must be a PIL image, not str"):
         clip.encode_pictures(["x.png"])
+
+
+def test_similarity_is_the_cosine_of_each_picture_with_its_own_text(encoder):
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    tokens = encoder.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        every = encoder.clip(**tokens, pixel_values=2 * pictures - 1).logits_per_image / encoder.clip.logit_scale.exp()
+    torch.testing.assert_close(encoder.similarity(pictures, TEXTS), every.diagonal())

@@ -134,3 +134,24 @@ def test_the_unet_learns_four_latents_by_heart(tiny_components):
     with torch.no_grad():
         last = objective.loss("unet", batch, generator(1))[0].item()
     assert last < first / 3
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "flow"])
+def test_levels_of_a_beta_distribution_lean_towards_noise(kind):
+    latents = torch.zeros(20_000, 1, 1, 1)
+    x, timesteps, _ = noised(training_scheduler(kind), latents, torch.ones_like(latents), generator(), time_alpha=3.0)
+    assert timesteps.min() >= 0 and timesteps.max() < 1000 and timesteps.is_floating_point() == (kind == "flow")
+    levels = (timesteps.double() / 1000).sort().values
+    assert float(levels.mean()) == pytest.approx(0.75, abs=0.005)  # of Beta(3, 1), whose distribution is t^3
+    assert float(levels.var()) == pytest.approx(3 / 80, abs=0.002)
+    steps = torch.arange(1, len(levels) + 1) / len(levels)
+    assert float((levels**3 - steps).abs().max()) < 0.015, "Kolmogorov-Smirnov"
+    if kind == "flow":
+        assert torch.allclose(x.flatten(), timesteps / 1000)
+
+
+def test_alpha_of_one_is_uniform():
+    latents = torch.zeros(20_000, 1, 1, 1)
+    _, timesteps, _ = noised(training_scheduler("epsilon"), latents, latents, generator(), time_alpha=1.0)
+    counts = torch.bincount(timesteps // 100, minlength=10)
+    assert len(counts) == 10 and ((counts - 2000).abs() < 250).all()

@@ -31,8 +31,9 @@ def load_shadow(kind: type[ModelMixin], folder: Path) -> ModelMixin:
     """Reads what `save_shadow` wrote, ready to be trained on.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, or the scales are not those of the model's layers.
+        FileNotFoundError: bits or scales are missing.
+        OSError: weights are missing or damaged, as diffusers says it.
+        ValueError: bits or scales are damaged, or not those of the model's layers.
     """
     config = read_json(folder / QUANTIZATION, dict)
     try:
