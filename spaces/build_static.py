@@ -14,8 +14,7 @@ from pocket_diffusers import unknown_name
 from pocket_diffusers.model_cards.plain_files import copy_plain, refuse_links
 from pocket_diffusers.model_cards.template import split_card
 from pocket_diffusers.pipelines import METHODS
-from pocket_diffusers.pipelines.files import read_json, write_json
-from pocket_diffusers.pipelines.result_folder import RECORD, result_folder, write_record
+from pocket_diffusers.pipelines.result_folder import result_folder, write_record
 
 SPACES = Path(__file__).parent
 SHARED = SPACES / "static"

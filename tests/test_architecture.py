@@ -568,7 +568,6 @@ def test_wheel_holds_all_code_and_data_and_nothing_else(wheel):
     data += [*files(".jsonl", under="training/datasets/pocketworld"), *files(".md", ".json", under="model_cards")]
     data += [*files(under="eval/metrics"), *files(under="spaces"), *files(".cpp", ".hpp")]
     data += [path for path in files(".json", under="hub_models") if len(path.parts) == 2]
-    data += files(".txt", under="eval/claims")
     expected = {str(path) for path in [*code_files(), *data]}
     assert any(name.endswith("prompts.jsonl") for name in expected)
     assert shipped == expected

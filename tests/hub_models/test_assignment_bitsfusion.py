@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from pocket_diffusers.hub_models.assignment_bitsfusion import (
     weight_counts,
 )
 from pocket_diffusers.hub_models.quantizer_bitsfusion import average_bits
-from pocket_diffusers.hub_models.unet_bitsfusion import BitsFusionUNet2DConditionModel
 
 B1, B2, B3, B4 = (math.log2(2**b + 1) for b in range(1, 5))
 
@@ -134,9 +134,13 @@ def test_a_higher_threshold_never_gives_more_bits(model, low, high):
     assert all(fewer[layer] <= more[layer] for layer in scores)
 
 
-def test_the_nano_unets_layers_are_told_apart():
+def test_layers_of_a_small_unet_are_told_apart():
     with torch.device("meta"):
-        unet = BitsFusionUNet2DConditionModel.from_preset("nano")
+        unet = UNet2DConditionModel(
+            sample_size=8, in_channels=16, out_channels=16, block_out_channels=(64, 112), layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), norm_num_groups=16, cross_attention_dim=128,
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=4,
+        )  # fmt: skip
     weights = weight_counts(unet)
     times = layers_of_time(weights)
     assert len(weights) == 83 and len(times) == 10 and len(measured_layers(weights)) == 71

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from tiny_bitsfusion import TOKENS, WIDTH, make_pipeline
 
 from pocket_diffusers.pipelines.pipeline_snapgen import ENCODERS, SnapGenPipeline
 from pocket_diffusers.training.conditions import (
@@ -13,10 +12,8 @@ from pocket_diffusers.training.conditions import (
     cached_latents,
     cached_texts,
     encode_sentences,
-    encode_unmasked,
     shown_classes,
     shown_texts,
-    shown_unmasked,
 )
 from pocket_diffusers.training.datasets.captioned_images import CaptionedImages
 
@@ -139,28 +136,3 @@ def test_labels_are_dropped_as_often_as_told(kind):
     kept = shown != 3
     assert float((~kept).float().mean()) == pytest.approx(0.2, abs=0.03)
     assert torch.equal(shown[kept], labels[kept]) and shown.dtype == torch.long
-
-
-# Texts without a mask
-
-
-@pytest.fixture(scope="module")
-def unmasked():
-    return make_pipeline()
-
-
-def test_unmasked_features_are_those_of_the_text_encoder_padding_included(unmasked):
-    (text,) = encode_unmasked(unmasked, CAPTIONS, batch_size=3)
-    length = unmasked.text_encoder.config.max_position_embeddings
-    ids = unmasked.tokenizer(CAPTIONS, padding="max_length", max_length=length, return_tensors="pt").input_ids
-    with torch.no_grad():
-        expected = unmasked.text_encoder(ids).last_hidden_state
-    assert text.dtype == torch.bfloat16 and text.shape == expected.shape == (4, TOKENS, WIDTH)
-    assert torch.allclose(text.float(), expected, atol=0.02) and not text.requires_grad
-
-
-def test_unmasked_captions_are_dropped_to_the_empty_prompt_as_often_as_asked(unmasked):
-    (text,) = shown_unmasked(unmasked, 0.25)(["two"] * 2000, torch.Generator().manual_seed(0))
-    said, empty = (unmasked.encode_prompt(p, do_classifier_free_guidance=False)[0][0] for p in ("two", ""))
-    gone, kept = (torch.isclose(text, row, atol=1e-5).flatten(1).all(dim=1) for row in (empty, said))
-    assert gone.float().mean() == pytest.approx(0.25, abs=0.04) and (gone ^ kept).all()

@@ -43,13 +43,13 @@ def test_blocks():
 
 def test_the_published_recipe_by_the_paper_s_own_counts(tmp_path):
     import torch
+    from diffusers import UNet2DConditionModel
 
     from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
-    from pocket_diffusers.hub_models.unet_bitsfusion import BitsFusionUNet2DConditionModel
     from pocket_diffusers.training import layer_bits_plot
 
     with torch.device("meta"):
-        unet = BitsFusionUNet2DConditionModel.from_preset("sd15")
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
     bits = BitsFusionConfig.published(range(50)).layer_bits(unet)
     layers = [LayerBits(name, own, unet.get_submodule(name).weight.numel()) for name, own in bits.items()]
     labels = [patch.get_label() for patch in layer_bits_plot._legend(layers)]
