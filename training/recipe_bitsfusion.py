@@ -73,14 +73,14 @@ class SensitivityPreset(Preset):
 
     Attributes:
         base: folder or Hub id of the pipeline in full precision; "" takes what stage `base` left in the same output.
-        clip: folder or Hub id of the CLIP whose score is watched, one that learned from pictures in [-1, 1]; "" takes
-            what stage `clip` left. A judge that measures generators is never taken.
+        clip: folder or Hub id of the CLIP whose score is watched; "" takes what stage `clip` left. A judge that
+            measures generators is never taken.
         prompts: a text file of prompts, one a line; "" takes captions of PocketWorld's split `validation`.
         num_prompts: the first so many are drawn (100 of PartiPrompts in the paper).
         sampling_steps: in which each is drawn.
         iterations: of tuning each layer, which the paper leaves open, as it does the rate.
         target: average of bits a weight that is not exceeded, as the paper counts it.
-        cache_steps: see `LowBitPreset`; the table's values count.
+        cache_steps: see `DistillPreset`; the table's values count.
     """
 
     base: str = ""
@@ -99,32 +99,44 @@ class SensitivityPreset(Preset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowBitPreset(Preset):
-    """Both stages of the UNet of few bits.
+class FinetunePreset(Preset):
+    """The UNet of few bits, by noise prediction.
 
     Attributes:
         base: folder or Hub id of the pipeline in full precision; "" takes what stage `base` left in the same output.
+        text_drop: chance that a picture is shown with the empty prompt, in 0..1 (0.1 in the paper).
+        time_alpha: timesteps are drawn from Beta(alpha, 1), the more towards noise the larger it is (3 in the paper).
+    """
+
+    base: str = ""
+    text_drop: float = 0.1
+    time_alpha: float = 3.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.text_drop <= 1, "text_drop", self.text_drop, "in 0..1")
+        require(self.time_alpha > 0, "time_alpha", self.time_alpha, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillPreset(FinetunePreset):
+    """The UNet of few bits, by what that of full precision predicts.
+
+    Attributes:
         bits: "sensitivity" takes what that stage left in the same output, "published" the recipe for Stable
             Diffusion 1.5; else a JSON file of bits by layer, or one number for all layers.
         cache_steps: of the pipeline's scheduler, for whose timesteps a table stands in place of the layers of time
             when the UNet is packed; these layers do not learn.
-        text_drop: chance that a picture is shown with the empty prompt, in 0..1 (0.1 in the paper).
-        time_alpha: timesteps are drawn from Beta(alpha, 1), the more towards noise the larger it is (3 in the paper).
-        feature_weight: of the blocks' features in stage `distill` (0.01 in the paper).
+        feature_weight: of the blocks' features (0.01 in the paper).
     """
 
-    base: str = ""
     bits: str = "sensitivity"
     cache_steps: int = 50
-    text_drop: float = 0.1
-    time_alpha: float = 3.0
     feature_weight: float = 0.01
 
     def __post_init__(self):
         super().__post_init__()
         require(self.cache_steps >= 1, "cache_steps", self.cache_steps, "at least 1")
-        require(0 <= self.text_drop <= 1, "text_drop", self.text_drop, "in 0..1")
-        require(self.time_alpha > 0, "time_alpha", self.time_alpha, "above 0")
         require(self.feature_weight >= 0, "feature_weight", self.feature_weight, "at least 0")
 
 
@@ -144,12 +156,12 @@ SENSITIVITY = {
                                iterations=100, base=SD15, clip="openai/clip-vit-base-patch32", image_size=512),
 }
 DISTILL = {
-    "nano":  LowBitPreset(seed=1, steps=600,    batch_size=64, learning_rate=5e-4),
-    "paper": LowBitPreset(seed=1, steps=20_000, batch_size=32, **PAPER),
+    "nano":  DistillPreset(seed=1, steps=600,     batch_size=64, learning_rate=5e-4),
+    "paper": DistillPreset(seed=1, steps=20_000,  batch_size=32, **PAPER),
 }
 FINETUNE = {
-    "nano":  LowBitPreset(seed=2, steps=600,    batch_size=64, learning_rate=5e-4),
-    "paper": LowBitPreset(seed=2, steps=50_000, batch_size=32, **PAPER),
+    "nano":  FinetunePreset(seed=2, steps=600,    batch_size=64, learning_rate=5e-4),
+    "paper": FinetunePreset(seed=2, steps=50_000, batch_size=32, **PAPER),
 }
 # fmt: on
 
@@ -197,7 +209,7 @@ def shown(preset: Any, run: StageRun, pipeline: BitsFusionPipeline) -> tuple[Any
 def train_sensitivity(preset: SensitivityPreset, run: StageRun) -> Path:
     pipeline = full_precision(preset, run)
     pipeline.set_progress_bar_config(disable=True)
-    clip = ImageTextEncoder.from_folder(run.begins_with("clip", preset.clip or run.earlier("clip")))
+    clip = ImageTextEncoder.from_pretrained(run.begins_with("clip", preset.clip or run.earlier("clip")))
     timesteps = sampled_timesteps(pipeline, preset.cache_steps)
     with Progress() as bar:
         bits = calibrated_bits(
@@ -223,7 +235,7 @@ def drawn_prompts(preset: SensitivityPreset) -> list[str]:
 # Stages of few bits
 
 
-def train_distill(preset: LowBitPreset, run: StageRun) -> Path:
+def train_distill(preset: DistillPreset, run: StageRun) -> Path:
     pipeline = full_precision(preset, run)
     teacher = pipeline.unet
     student = low_bit_copy(teacher, quantization(preset, run, pipeline))
@@ -238,7 +250,7 @@ def train_distill(preset: LowBitPreset, run: StageRun) -> Path:
     return run.write(partial(save_shadow, student))
 
 
-def train_finetune(preset: LowBitPreset, run: StageRun) -> Path:
+def train_finetune(preset: FinetunePreset, run: StageRun) -> Path:
     pipeline = full_precision(preset, run)
     student = load_shadow(type(pipeline.unet), Path(run.begins_with("distilled", run.earlier("distill"))))
     pipeline.register_modules(unet=freeze_time(student).to(run.device))
@@ -249,7 +261,7 @@ def train_finetune(preset: LowBitPreset, run: StageRun) -> Path:
     return run.save_pipeline(pipeline, **({} if preset.base else {"text_encoder": run.earlier("clip")}))
 
 
-def full_precision(preset: SensitivityPreset | LowBitPreset, run: StageRun) -> BitsFusionPipeline:
+def full_precision(preset: SensitivityPreset | FinetunePreset, run: StageRun) -> BitsFusionPipeline:
     """The pipeline that is quantised, its parts frozen, in float32 on accelerate's device."""
     source = run.begins_with("base", preset.base or run.earlier("base"))
     pipeline = BitsFusionPipeline.from_pretrained(source)
@@ -258,7 +270,7 @@ def full_precision(preset: SensitivityPreset | LowBitPreset, run: StageRun) -> B
     return pipeline.to(run.device)
 
 
-def quantization(preset: LowBitPreset, run: StageRun, pipeline: BitsFusionPipeline) -> BitsFusionConfig:
+def quantization(preset: DistillPreset, run: StageRun, pipeline: BitsFusionPipeline) -> BitsFusionConfig:
     """The bits of each layer that the preset asks for, and the timesteps of the sampler."""
     timesteps = sampled_timesteps(pipeline, preset.cache_steps)
     if preset.bits == "published":

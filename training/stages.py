@@ -200,8 +200,12 @@ class StageRun:
         attending = [part for part in objective.parts.values() if hasattr(part, "set_attention_form")]
         for part in attending:
             part.set_attention_form("explicit" if self.device.type == "cpu" else "fused")
-        diffusers_own = [part for part in objective.parts.values() if hasattr(part, "set_attn_processor")]
-        for part in diffusers_own:
+        processors = [
+            (part, dict(part.attn_processors))
+            for part in objective.parts.values()
+            if hasattr(part, "set_attn_processor")
+        ]
+        for part, _ in processors:
             part.set_attn_processor(AttnProcessor() if self.device.type == "cpu" else AttnProcessor2_0())
         settings = self.preset.settings(log_every=50, preview_every=1000)
         try:
@@ -209,10 +213,10 @@ class StageRun:
         finally:
             if self.skipped:
                 print(self.skipped.sentence())
-        for part in attending:
-            part.set_attention_form("fused")
-        for part in diffusers_own:
-            part.set_attn_processor(AttnProcessor2_0())
+            for part in attending:
+                part.set_attention_form("fused")
+            for part, before in processors:
+                part.set_attn_processor(before)
 
     # What is left
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPModel
 
 from ... import checkpoint
 from ...pipelines.files import read_json
-from ...pipelines.recognition.image_text_encoder import ImageTextEncoder
+from ...pipelines.recognition.image_text_encoder import ImageTextEncoder, preprocessor_file
 from ...pipelines.recognition.picture_input import rgb_picture
 
 
@@ -81,7 +81,7 @@ class PictureScaling:
     @classmethod
     def of(cls, source: str | Path, side: int) -> "PictureScaling":
         """The scaling of a CLIP model's `preprocessor_config.json`, or to [-1, 1] without one."""
-        path = _preprocessor(source)
+        path = preprocessor_file(source)
         if path is None:
             return cls(side)
         config = read_json(path, dict)
@@ -120,14 +120,3 @@ def clip_source(model: str | Path) -> str | Path:
         return checkpoint(str(model))
     except ValueError:
         return str(model)
-
-
-def _preprocessor(source: str | Path) -> Path | None:
-    name = "preprocessor_config.json"
-    if Path(source).is_dir():
-        path = Path(source) / name
-        return path if path.is_file() else None
-    from transformers.utils import cached_file
-
-    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
-    return None if found is None else Path(found)

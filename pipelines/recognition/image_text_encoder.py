@@ -9,18 +9,30 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
+from ..files import read_json
+
 
 class ImageTextEncoder:
-    """Unit vectors by a `CLIPModel` that learned from pictures in [-1, 1], as clip-nano and clip-nano-judge did.
+    """Unit vectors by a `CLIPModel`.
 
     Args:
         clip: the model.
         tokenizer: its tokenizer.
         batch_size: pictures or texts that are encoded together.
+        mean, std: by which pictures in [0, 1] are scaled for it; the defaults make [-1, 1], from which clip-nano and
+            clip-nano-judge learned.
     """
 
-    def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 250):
+    def __init__(
+        self,
+        clip: CLIPModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int = 250,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+    ):
         self.clip, self.tokenizer, self.batch_size = clip.eval(), tokenizer, batch_size
+        self.mean, self.std = (torch.tensor(list(values)).view(1, 3, 1, 1) for values in (mean, std))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "ImageTextEncoder":
@@ -35,6 +47,20 @@ class ImageTextEncoder:
                 raise FileNotFoundError(f"{folder / name} is missing: train it with `pocket train encoders`.")
         clip = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         return cls(clip, AutoTokenizer.from_pretrained(folder))
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> "ImageTextEncoder":
+        """The encoder of a folder or a Hub id, scaling as its `preprocessor_config.json` says, if it has one.
+
+        Raises:
+            OSError: it is no CLIP model, or cannot be reached.
+        """
+        file = preprocessor_file(source)
+        scaling = {} if file is None else read_json(file, dict)
+        named = {"mean": "image_mean", "std": "image_std"}
+        clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        return cls(clip, tokenizer, **{name: scaling[key] for name, key in named.items() if key in scaling})
 
     @torch.no_grad()
     def encode_images(self, pictures: Float[Tensor, "count 3 height width"]) -> Float[Tensor, "count dim"]:
@@ -54,7 +80,7 @@ class ImageTextEncoder:
         side = self.clip.config.vision_config.image_size
         if pictures.shape[-2:] != (side, side):
             pictures = F.interpolate(pictures, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
-        pooled = self.clip.vision_model(pixel_values=2 * pictures - 1).pooler_output
+        pooled = self.clip.vision_model(pixel_values=(pictures - self.mean) / self.std).pooler_output
         return F.normalize(self.clip.visual_projection(pooled), dim=-1)
 
     @torch.no_grad()
@@ -81,3 +107,15 @@ class ImageTextEncoder:
     ) -> Float[Tensor, " count"]:
         """The cosine of each picture with its own text."""
         return (self.encode_images(pictures) * self.encode_texts(texts)).sum(1)
+
+
+def preprocessor_file(source: str | Path) -> Path | None:
+    """The file that says how pictures are scaled for the CLIP of a folder or Hub id; None where there is none."""
+    name = "preprocessor_config.json"
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
