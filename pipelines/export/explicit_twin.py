@@ -29,10 +29,17 @@ class TimeEmbeddingTable(nn.Module):
 
 
 def explicit_twin(network: nn.Module) -> nn.Module:
-    """The network with its attention written out, packed weights decoded and cached time embeddings in a table.
+    """A `decoded_twin` with its attention written out."""
+    twin = decoded_twin(network)
+    if hasattr(twin, "set_attention_form"):
+        twin.set_attention_form("explicit")
+    else:
+        twin.set_attn_processor(AttnProcessor())
+    return twin
 
-    What is neither of them is shared with the network.
-    """
+
+def decoded_twin(network: nn.Module) -> nn.Module:
+    """The network with packed weights decoded and cached time embeddings in a table; the rest is shared with it."""
     weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, weights)
     for name, module in list(twin.named_modules()):
@@ -40,10 +47,6 @@ def explicit_twin(network: nn.Module) -> nn.Module:
             twin.set_submodule(name, module.dequantized())
         elif isinstance(module, TimeEmbeddingCache):
             twin.set_submodule(name, TimeEmbeddingTable(module))
-    if hasattr(twin, "set_attention_form"):
-        twin.set_attention_form("explicit")
-    else:
-        twin.set_attn_processor(AttnProcessor())
     return twin
 
 

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from ..contract import ComponentContract, PipelineContract, TensorSpec
-from ..explicit_twin import cached_timesteps, explicit_twin
+from ..explicit_twin import cached_timesteps, decoded_twin, explicit_twin
 from ..samplers import Sampler
 from ..samplers.flow_match_euler import FlowMatchEuler
 from ..stand_ins import Decoder, DecoderStandIn, Denoiser, DenoiserStandIn, Runner, decoder_config
@@ -155,7 +155,7 @@ class LatentExport(Export):
     def modules(self, pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
         """As `Export.modules`."""
         found = {component.name: network for component, network in self.conditions.encoders(pipeline).items()}
-        found |= {"unet": Denoiser(explicit_twin(pipeline.unet)), "vae_decoder": Decoder(pipeline.vae)}
+        found |= {"unet": Denoiser(explicit_twin(pipeline.unet)), "vae_decoder": Decoder(decoded_twin(pipeline.vae))}
         return {name: module.eval() for name, module in found.items()}
 
     def assemble(
