@@ -1,0 +1,428 @@
+"""Text to human motion, with any joint held at any place at any frame (ControlMM, arXiv 2410.10780)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
+
+from ..hub_models.autoencoder_controlmm import MotionRVQVAE
+from ..hub_models.control_branch_controlmm import ControlMMControlBranch
+from ..hub_models.length_estimator_controlmm import ControlMMLengthEstimator
+from ..hub_models.transformer_controlmm import ControlMMResidualTransformer, ControlMMTransformer
+from .inputs import check_choice, check_count, check_number, require
+from .motion.motion_controls import MotionControls, batched
+from .motion.motion_features import joints_of_features
+from .motion.motion_objectives import ControlTargets, Objective, ObjectiveSum
+from .motion.motion_optimization import OPTIMIZATIONS, OptimizationSteps, optimized
+from .outputs import MotionOutput
+from .repository import RepositoryMixin
+from .sampling.defaults import SamplingDefaults
+from .sampling.latent_sampling import Callback, watched_tensors
+from .sampling.masked_decoding import CERTAIN, draw_gumbel, keep_likeliest, least_certain, masked_counts
+from .sampling.noise import Generators, check_generator
+from .sampling.prompted import TOKENIZING, Texts, listed
+from .sampling.running_call import CallStateMixin
+
+SHORTEST, LONGEST = 20, 196
+LIKELIEST = 0.1  # of the codes, among which is drawn where nothing is controlled (MoMask, arXiv 2312.00063)
+OUTPUT_TYPES = ("np", "pt")
+
+
+@dataclass
+class Clips:
+    """What is asked of the clips of a batch.
+
+    Attributes:
+        text: embeddings of the prompts [batch, width].
+        lengths: frames of each clip.
+        padding: True at tokens behind the end of a clip [batch, tokens].
+        valid: True at frames of the clip [batch, frames].
+        objective: loss of each clip's joints; None where nothing is controlled.
+        targets: of controlled joints [batch, frames, 22, 3] in metres; None for an objective alone.
+        mask: where they count [batch, frames, 22].
+        generator: of noise.
+    """
+
+    text: Float[Tensor, "batch width"]
+    lengths: list[int]
+    padding: Bool[Tensor, "batch tokens"]
+    valid: Bool[Tensor, "batch frames"]
+    objective: Objective | None
+    targets: Float[Tensor, "batch frames 22 3"] | None
+    mask: Bool[Tensor, "batch frames 22"] | None
+    generator: Generators | None
+
+
+class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
+    """Text to motion of a person: 22 joints, 20 frames a second, in metres.
+
+    Args:
+        autoencoder: motion as codes, and the statistics by which it is normalised.
+        transformer: finds the codes of the first layer.
+        residual_transformer: those of the others.
+        control_branch: tells the transformer of wanted joints; None where nothing but optimisation controls.
+        length_estimator: how long a prompt's motion is; None where every call says it.
+        text_encoder: CLIP's, whose projected embedding the transformers take; None where calls bring `prompt_embeds`.
+        tokenizer: its tokenizer.
+
+    Raises:
+        ValueError: components that do not fit together.
+    """
+
+    defaults: ClassVar = SamplingDefaults(num_inference_steps=10, guidance_scale=4.0)
+    model_cpu_offload_seq = "text_encoder->length_estimator->control_branch->transformer->residual_transformer->autoencoder"
+    _optional_components: ClassVar[list[str]] = ["control_branch", "length_estimator", "text_encoder", "tokenizer"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["logits", "tokens", "prompt_embeds"]
+
+    def __init__(
+        self,
+        autoencoder: MotionRVQVAE,
+        transformer: ControlMMTransformer,
+        residual_transformer: ControlMMResidualTransformer,
+        control_branch: ControlMMControlBranch | None = None,
+        length_estimator: ControlMMLengthEstimator | None = None,
+        text_encoder: CLIPTextModelWithProjection | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder, transformer=transformer, residual_transformer=residual_transformer,
+            control_branch=control_branch, length_estimator=length_estimator, text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )  # fmt: skip
+        self._check_components()
+
+    def encode_prompt(self, prompt: Texts, num_motions_per_prompt: int = 1) -> Float[Tensor, "batch width"]:
+        """Embeddings of prompts, each `num_motions_per_prompt` times, side by side.
+
+        Raises:
+            ValueError: when the pipeline has no text encoder.
+        """
+        if self.text_encoder is None:
+            raise ValueError("this pipeline has no text encoder: pass prompt_embeds instead of prompt.")
+        with TOKENIZING:
+            tokens = self.tokenizer(
+                listed(prompt), padding="max_length", max_length=self.text_encoder.config.max_position_embeddings,
+                truncation=True, return_tensors="pt",
+            )  # fmt: skip
+        embeds = self.text_encoder(tokens.input_ids.to(self._execution_device)).text_embeds
+        return embeds.repeat_interleave(num_motions_per_prompt, 0)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: Texts | None = None,
+        length: int | list[int] | None = None,
+        controls: MotionControls | Sequence[MotionControls | None] | None = None,
+        objective: Objective | None = None,
+        optimization: str | OptimizationSteps = "fast",
+        num_inference_steps: int = defaults.num_inference_steps,
+        guidance_scale: float = defaults.guidance_scale,
+        residual_guidance_scale: float = 5.0,
+        num_motions_per_prompt: int = 1,
+        generator: Generators | None = None,
+        prompt_embeds: Float[Tensor, "prompts width"] | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> MotionOutput | tuple[Any, Any, Any]:
+        """Makes motions of prompts.
+
+        Args:
+            prompt: what the person does; a list makes a batch.
+            length: frames, 20 to 196, of all clips or of each; None takes that of `controls`, or else what the length
+                estimator draws.
+            controls: where joints must be, of all clips or of each (None leaves a clip free).
+            objective: a further loss on joints, see `motion_objectives`.
+            optimization: a preset of `OPTIMIZATIONS` ("accurate" is the paper's), or steps; only where something is
+                controlled.
+            num_inference_steps: in which the codes of the first layer are found.
+            guidance_scale: strength of classifier-free guidance on them, 0 or more; up to 1 is without.
+            residual_guidance_scale: likewise, on the codes of the other layers.
+            num_motions_per_prompt: motions of each prompt.
+            generator: source of noise. A list, one for each motion, makes a motion depend on its own seed only.
+            prompt_embeds: in place of `prompt`, as `encode_prompt` makes them for one motion a prompt.
+            output_type: "np" or "pt", see `MotionOutput`.
+            return_dict: False returns the tuple of joints, features and contacts.
+            callback_on_step_end: called as `(pipeline, step, step, tensors)` after each step; the dict that it returns
+                replaces what it has of "logits" [batch, tokens, codes], "tokens" (embeddings of them) and
+                "prompt_embeds".
+            callback_on_step_end_tensor_inputs: names of the tensors it gets; None gives none.
+
+        Raises:
+            ValueError: for every input that cannot be used, before anything is computed.
+        """
+        watched = watched_tensors(callback_on_step_end, callback_on_step_end_tensor_inputs or [])
+        self.check_inputs(
+            prompt, length, controls, objective, optimization, num_inference_steps, guidance_scale,
+            residual_guidance_scale, num_motions_per_prompt, generator, prompt_embeds, output_type, watched,
+        )  # fmt: skip
+        steps = OPTIMIZATIONS[optimization] if isinstance(optimization, str) else optimization
+        with self._calling(guidance_scale):
+            clips = self._clips(prompt, length, controls, objective, num_motions_per_prompt, generator, prompt_embeds)
+            logits, ids = self._first_layer(clips, num_inference_steps, steps.each, callback_on_step_end, watched)
+            codes = self._other_layers(clips, ids, residual_guidance_scale)
+            latents = self._latents(clips, logits, codes)
+            latents = self._optimized(clips, latents, lambda z: self._joints(clips, z), steps.last)
+            output = self._output(clips, latents, output_type)
+        self.maybe_free_model_hooks()
+        return output if return_dict else (output.joints, output.features, output.contacts)
+
+    # What is asked
+
+    def _clips(
+        self, prompt: Any, length: Any, controls: Any, objective: Any, copies: int, generator: Any, embeds: Any
+    ) -> Clips:
+        text = self.encode_prompt(prompt, copies) if embeds is None else embeds.repeat_interleave(copies, 0)
+        text = text.to(self._execution_device, self.transformer.dtype)
+        batch, per_token = len(text), self.autoencoder.frames_per_token
+        each = _for_each(controls, batch, copies)
+        lengths = self._lengths(text, length, each, copies, generator)
+        counts = torch.tensor(lengths, device=text.device)
+        tokens = -(-counts // per_token)
+        most = int(tokens.max())
+        padding = torch.arange(most, device=text.device) >= tokens[:, None]
+        valid = torch.arange(most * per_token, device=text.device) < counts[:, None]
+        targets = mask = None
+        if any(one is not None for one in each):
+            targets, mask = (part.to(text.device) for part in batched(each, most * per_token))
+            wanted = ControlTargets(targets, mask)
+            objective = wanted if objective is None else ObjectiveSum([wanted, objective])
+        return Clips(text, lengths, padding, valid, objective, targets, mask, generator)
+
+    def _lengths(self, text: Tensor, length: Any, controls: list[Any], copies: int, generator: Any) -> list[int]:
+        """Of each clip: what the call says, what its controls have, or what the estimator draws."""
+        if length is not None:
+            return _for_each(length, len(text), copies)
+        drawn: list[int] = [0] * len(text)
+        if any(one is None for one in controls):
+            logits = self.length_estimator(text)
+            per_token = self.autoencoder.frames_per_token
+            shortest, longest = SHORTEST // per_token, LONGEST // per_token
+            logits[:, :shortest] = -torch.inf
+            logits[:, longest + 1 :] = -torch.inf
+            noise = draw_gumbel(len(text), logits.shape[1:], generator, text.device)
+            drawn = ((logits + noise).argmax(-1) * per_token).tolist()
+        return [one.frames if one is not None else drawn[i] for i, one in enumerate(controls)]
+
+    # Codes
+
+    def _first_layer(
+        self, clips: Clips, steps: int, optimization: int, callback: Callback | None, watched: list[str]
+    ) -> tuple[Float[Tensor, "batch tokens codes"], Int[Tensor, "batch tokens"]]:
+        """Logits and codes of the first layer."""
+        self._num_timesteps = steps
+        transformer, padding = self.transformer, clips.padding
+        counts = (~padding).sum(1)
+        masked = transformer.token_embedding.weight[transformer.mask_id]
+        tokens = masked.expand(*padding.shape, -1)
+        scores = torch.zeros(padding.shape, device=padding.device)
+        logits, ids = None, torch.zeros(padding.shape, dtype=torch.long, device=padding.device)
+        for step in self.progress_bar(range(steps)):
+            if self._interrupt:
+                continue
+            hidden = least_certain(scores, masked_counts(step, steps, counts), padding)
+            tokens = torch.where(hidden[..., None], masked, tokens)
+            control = self._control(clips, logits, hidden)
+            logits = self._guided(clips, tokens, control)
+            if clips.objective is None:
+                noise = self._gumbel(clips, logits)
+                drawn = (keep_likeliest(logits, LIKELIEST) + noise).argmax(-1)
+                ids = torch.where(hidden, drawn, ids)
+                tokens = torch.where(hidden[..., None], transformer.expect(_one_hot(ids, logits)), tokens)
+            else:
+                logits = self._optimized(clips, logits, lambda x: self._expected_joints(clips, x), optimization)
+                chances = torch.softmax(logits + self._gumbel(clips, logits), -1)
+                ids = torch.where(hidden, (chances.log() + self._gumbel(clips, logits)).argmax(-1), ids)
+                tokens = transformer.expect(chances)
+            certain = torch.softmax(logits, -1).gather(-1, ids[..., None])[..., 0]
+            scores = torch.where(hidden, certain.float(), CERTAIN)
+            if callback is not None:
+                state = {"logits": logits, "tokens": tokens, "prompt_embeds": clips.text}
+                state |= callback(self, step, step, {name: state[name] for name in watched})
+                logits, tokens, clips.text = state["logits"], state["tokens"], state["prompt_embeds"]
+        return logits, ids if clips.objective is None else logits.argmax(-1)
+
+    def _control(self, clips: Clips, logits: Tensor | None, hidden: Tensor) -> Tensor | None:
+        """What the control branch reads: where the motion is now, unknown tokens as the mean code, and its targets."""
+        if clips.targets is None or self.control_branch is None:
+            return None
+        unknown = self.autoencoder.mask_latent.to(clips.text.dtype).expand(*hidden.shape, -1)
+        if logits is not None:
+            known = self.autoencoder.expect(torch.softmax(logits, -1))
+            unknown = torch.where(hidden[..., None], unknown, known)
+        return self.control_branch.features(clips.targets, self._joints(clips, unknown), clips.mask)
+
+    def _guided(self, clips: Clips, tokens: Tensor, control: Tensor | None) -> Tensor:
+        """Logits under guidance; control is seen with the prompt and without it."""
+        branch = None if control is None else self.control_branch
+        if self._guidance_scale <= 1:
+            return self.transformer(tokens, clips.text, clips.padding, branch, control)
+        twice = torch.cat([clips.text.new_zeros(clips.text.shape), clips.text])
+        controls = None if control is None else control.repeat(2, 1, 1)
+        free, told = self.transformer(tokens.repeat(2, 1, 1), twice, clips.padding.repeat(2, 1), branch, controls).chunk(2)
+        return free + self._guidance_scale * (told - free)
+
+    def _other_layers(
+        self, clips: Clips, ids: Int[Tensor, "batch tokens"], guidance_scale: float
+    ) -> Int[Tensor, "batch tokens layers"]:
+        """Codes of all layers, one found after the other."""
+        codes = ids[..., None]
+        for layer in range(1, self.autoencoder.config.num_quantizers):
+            logits = self.residual_transformer(codes, layer, clips.text, clips.padding)
+            if guidance_scale > 1:
+                free = self.residual_transformer(codes, layer, torch.zeros_like(clips.text), clips.padding)
+                logits = free + guidance_scale * (logits - free)
+            drawn = (keep_likeliest(logits, LIKELIEST) + self._gumbel(clips, logits)).argmax(-1)
+            codes = torch.cat([codes, drawn[..., None]], -1)
+        return codes
+
+    # Motion
+
+    def _latents(self, clips: Clips, logits: Tensor, codes: Tensor) -> Float[Tensor, "batch tokens width"]:
+        """Sums of codes; where something is controlled, the first is the expected one, as it was optimised."""
+        latents = self.autoencoder.embed(codes)
+        if clips.objective is None:
+            return latents
+        return latents - self.autoencoder.embed(codes[..., :1]) + self.autoencoder.expect(torch.softmax(logits, -1))
+
+    def _optimized(self, clips: Clips, start: Tensor, joints: Any, steps: int) -> Tensor:
+        if clips.objective is None:
+            return start
+        return optimized(start, lambda values: clips.objective(joints(values), clips.valid), steps)
+
+    def _expected_joints(self, clips: Clips, logits: Tensor) -> Float[Tensor, "batch frames 22 3"]:
+        """Of codes that are expected under noise, new at each call (differentiable expectation sampling)."""
+        return self._joints(clips, self.autoencoder.expect(torch.softmax(logits + self._gumbel(clips, logits), -1)))
+
+    def _joints(self, clips: Clips, latents: Tensor) -> Float[Tensor, "batch frames 22 3"]:
+        return joints_of_features(self._features(clips, latents))
+
+    def _features(self, clips: Clips, latents: Tensor) -> Float[Tensor, "batch frames 263"]:
+        return self.autoencoder.denormalized(self.autoencoder.decode(latents, clips.padding))
+
+    def _output(self, clips: Clips, latents: Tensor, output_type: str) -> MotionOutput:
+        features = self._features(clips, latents).float().cpu()
+        joints = joints_of_features(features)
+        each = [(joints[i, :n], features[i, :n], features[i, :n, -4:] > 0.5) for i, n in enumerate(clips.lengths)]
+        if output_type == "np":
+            each = [tuple(part.numpy() for part in one) for one in each]
+        return MotionOutput(*(list(parts) for parts in zip(*each, strict=True)))
+
+    def _gumbel(self, clips: Clips, logits: Tensor) -> Tensor:
+        """Noise of a clip's own seed, however long the others of the batch are."""
+        most = LONGEST // self.autoencoder.frames_per_token
+        noise = draw_gumbel(len(logits), (most, logits.shape[-1]), clips.generator, logits.device)
+        return noise[:, : logits.shape[1]].to(logits.dtype)
+
+    # Checks
+
+    def check_inputs(
+        self,
+        prompt: Texts | None,
+        length: int | list[int] | None,
+        controls: Any,
+        objective: Objective | None,
+        optimization: str | OptimizationSteps,
+        num_inference_steps: int,
+        guidance_scale: float,
+        residual_guidance_scale: float,
+        num_motions_per_prompt: int,
+        generator: Generators | None,
+        prompt_embeds: Tensor | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: list[str],
+    ) -> None:
+        """Refuses what `__call__` cannot use, in one sentence that names the argument and what is allowed.
+
+        Raises:
+            ValueError: for the first such input.
+        """
+        check_count("num_inference_steps", num_inference_steps)
+        check_count("num_motions_per_prompt", num_motions_per_prompt)
+        check_number("guidance_scale", guidance_scale, low=0)
+        check_number("residual_guidance_scale", residual_guidance_scale, low=0)
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        if not isinstance(optimization, OptimizationSteps):
+            check_choice("optimization", optimization, tuple(OPTIMIZATIONS))
+        if objective is not None and not callable(objective):
+            raise ValueError(f"objective must be a callable of joints and valid frames, not {objective!r}.")
+        for name in callback_on_step_end_tensor_inputs:
+            check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        prompts = self._check_prompts(prompt, prompt_embeds)
+        clips = prompts * num_motions_per_prompt
+        check_generator(generator, clips)
+        each = self._check_each("controls", controls, prompts, MotionControls)
+        lengths = self._check_each("length", length, prompts, int)
+        for one, own in zip(lengths, each, strict=True):
+            self._check_length(one, own)
+
+    def _check_prompts(self, prompt: Texts | None, embeds: Tensor | None) -> int:
+        if (prompt is None) == (embeds is None):
+            raise ValueError("pass either prompt or prompt_embeds" + (", not both." if embeds is not None else "."))
+        if embeds is not None:
+            width = self.transformer.config.text_width
+            fits = isinstance(embeds, Tensor) and embeds.ndim == 2 and embeds.shape[1] == width and len(embeds) > 0
+            require(fits, "prompt_embeds", getattr(embeds, "shape", embeds), f"a tensor [prompts, {width}]")
+            return len(embeds)
+        texts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"prompt must be a string or a list of strings with at least one entry, not {prompt!r}.")
+        for index, text in enumerate(texts):
+            if not text.strip():
+                where = "" if isinstance(prompt, str) else f" (entry {index})"
+                raise ValueError(f"prompt{where} is empty: describe the motion in words.")
+        if self.text_encoder is None:
+            raise ValueError("this pipeline has no text encoder: pass prompt_embeds instead of prompt.")
+        return len(texts)
+
+    def _check_each(self, name: str, given: Any, prompts: int, kind: type) -> list[Any]:
+        listed_ = list(given) if isinstance(given, list | tuple) else [given] * prompts
+        if len(listed_) != prompts:
+            raise ValueError(f"{name} is a list of {len(listed_)}, but there are {prompts} prompts.")
+        for one in listed_:
+            if one is not None and (not isinstance(one, kind) or isinstance(one, bool)):
+                raise ValueError(f"{name} must be {kind.__name__}, a list of them or None, not {one!r}.")
+        return listed_
+
+    def _check_length(self, length: int | None, controls: MotionControls | None) -> None:
+        if length is None and controls is None:
+            if self.length_estimator is None:
+                raise ValueError("this pipeline has no length estimator: pass length.")
+            return
+        frames = controls.frames if length is None else length
+        require(SHORTEST <= frames <= LONGEST, "length", frames, f"{SHORTEST} to {LONGEST} frames")
+        if controls is not None:
+            last = int(controls.mask.any(1).nonzero()[-1])
+            require(last < frames, "length", frames, f"more than {last}, the last frame that is controlled")
+
+    def _check_components(self) -> None:
+        if self.text_encoder is not None and self.tokenizer is None:
+            raise ValueError("text_encoder needs its tokenizer: pass both or neither.")
+        codes, width = self.autoencoder.config.num_codes, self.transformer.config.text_width
+        for name in ("transformer", "residual_transformer"):
+            config = getattr(self, name).config
+            require(config.num_codes == codes, f"{name}.num_codes", config.num_codes, f"{codes} as the autoencoder's")
+            require(config.text_width == width, f"{name}.text_width", config.text_width, f"{width} as the transformer's")
+        layers, theirs = self.autoencoder.config.num_quantizers, self.residual_transformer.config.num_quantizers
+        require(theirs == layers, "residual_transformer.num_quantizers", theirs, f"{layers} as the autoencoder's")
+        if self.text_encoder is not None:
+            own = self.text_encoder.config.projection_dim
+            require(own == width, "text_encoder.projection_dim", own, f"{width} as the transformer's text_width")
+
+
+def _for_each(given: Any, batch: int, copies: int) -> list[Any]:
+    """One for all clips, or one a prompt, for each clip."""
+    if isinstance(given, list | tuple):
+        return [one for one in given for _ in range(copies)]
+    return [given] * batch
+
+
+def _one_hot(ids: Tensor, logits: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(ids, logits.shape[-1]).to(logits.dtype)
