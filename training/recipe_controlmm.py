@@ -1,0 +1,360 @@
+"""How ControlMM (arXiv 2410.10780) is trained: one stage after the other, each leaving `<output>/<stage>/model`.
+
+| stage | learns |
+|---|---|
+| text | the text encoder of the nano model, from captions of motion |
+| autoencoder | motion as six layers of codes, and the statistics by which it is normalised |
+| base | the codes of the first layer, from text, masked |
+| residual | the codes of the other layers |
+| length | how long a prompt's motion is |
+| control | the branch that tells the base of wanted joints; leaves the whole pipeline |
+
+Preset `nano` learns the motion world on two CPU cores; `paper` reads a folder of HumanML3D's layout and takes CLIP's text
+encoder.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
+
+from ..hub_models.autoencoder_controlmm import MotionRVQVAE
+from ..hub_models.control_branch_controlmm import ControlMMControlBranch
+from ..hub_models.length_estimator_controlmm import ControlMMLengthEstimator
+from ..hub_models.transformer_controlmm import ControlMMResidualTransformer, ControlMMTransformer
+from ..pipelines.inputs import require
+from ..pipelines.motion.motion_features import MotionStatistics, joints_of_features
+from ..pipelines.pipeline_controlmm import ControlMMPipeline
+from .datasets.humanml3d import load_humanml3d
+from .datasets.motion_clips import FRAMES_PER_TOKEN, MotionClips
+from .datasets.motionworld import load_motionworld
+from .objectives.contrastive import train_tokenizer
+from .objectives.controlled_tokens import ControlledMotion, ControlledTokens, random_control
+from .objectives.length_estimation import LengthEstimation
+from .objectives.masked_tokens import CodedMotion, MaskedTokens, ResidualTokens
+from .objectives.motion_reconstruction import MotionReconstruction
+from .objectives.text_motion import MotionTower, TextMotion, TextMotionTowers
+from .preset import Preset
+from .stages import Stage, StageRun, run_stage
+
+WORLD = "motionworld"
+TEXT_TOKENS = 32  # longest caption of the nano model
+MOTION_WIDTH = 128  # of the motion tower, which is thrown away
+
+# The numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionPreset(Preset):
+    """What every stage is told.
+
+    Attributes:
+        source: "motionworld", which is made in memory, or a folder of HumanML3D's layout.
+        num_clips: of the motion world.
+        model: preset of the stage's network.
+    """
+
+    source: str = WORLD
+    num_clips: int = 10_000
+    model: str = "nano"
+    warmup_steps: int = 200
+    mixed_precision: str = "no"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.num_clips >= 1, "num_clips", self.num_clips, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderPreset(MotionPreset):
+    """Motion as codes.
+
+    Attributes:
+        window: frames of a piece that is encoded; shorter clips are left out.
+    """
+
+    window: int = 64
+
+    def __post_init__(self):
+        super().__post_init__()
+        fits = self.window >= FRAMES_PER_TOKEN and self.window % FRAMES_PER_TOKEN == 0
+        require(fits, "window", self.window, f"a multiple of {FRAMES_PER_TOKEN}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensPreset(MotionPreset):
+    """Codes from text.
+
+    Attributes:
+        text_encoder: folder or Hub id of a CLIP; "" takes what stage `text` left in the same output.
+        text_drop: chance that a clip is shown without its caption, in 0..1.
+        everywhere: of the base: whether its loss counts codes that were not hidden, too.
+        noise: of the base: see `MaskedTokens`.
+    """
+
+    text_encoder: str = ""
+    text_drop: float = 0.1
+    everywhere: bool = True
+    noise: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.text_drop <= 1, "text_drop", self.text_drop, "in 0..1")
+        require(self.noise >= 0, "noise", self.noise, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlPreset(TokensPreset):
+    """The branch of control.
+
+    Attributes:
+        cross: chance that a clip is controlled at cells of all joints, not at frames of one, in 0..1.
+        code_weight, joint_weight: see `ControlledTokens`.
+    """
+
+    text_drop: float = 0.0
+    cross: float = 0.5
+    code_weight: float = 0.5
+    joint_weight: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.cross <= 1, "cross", self.cross, "in 0..1")
+
+
+CLIP = "openai/clip-vit-base-patch32"
+PAPER = {"source": "", "model": "paper", "learning_rate": 2e-4, "warmup_steps": 2000}
+CODES = {**PAPER, "text_encoder": CLIP, "batch_size": 64}
+
+# fmt: off
+TEXT = {
+    "nano":  MotionPreset(seed=0, steps=1_500,   batch_size=128, learning_rate=1e-3),
+}
+AUTOENCODER = {
+    "nano":  AutoencoderPreset(seed=0, steps=5_000,   batch_size=64,  learning_rate=1e-3, window=40),
+    "paper": AutoencoderPreset(seed=0, steps=250_000, batch_size=256, **PAPER),
+}
+BASE = {
+    "nano":  TokensPreset(seed=0, steps=6_000,   batch_size=64, learning_rate=1e-3),
+    "paper": TokensPreset(seed=0, steps=180_000, **CODES),
+}
+RESIDUAL = {
+    "nano":  TokensPreset(seed=0, steps=4_000,   batch_size=64, learning_rate=1e-3, text_drop=0.2),
+    "paper": TokensPreset(seed=0, steps=180_000, text_drop=0.2, **CODES),
+}
+LENGTH = {
+    "nano":  TokensPreset(seed=0, steps=1_000,   batch_size=128, learning_rate=1e-3, text_drop=0.0),
+    "paper": TokensPreset(seed=0, steps=50_000,  text_drop=0.0, **CODES),
+}
+CONTROL = {
+    "nano":         ControlPreset(seed=0, steps=4_000,   batch_size=32, learning_rate=5e-4),
+    "paper":        ControlPreset(seed=0, steps=180_000, **CODES),
+    "paper-pelvis": ControlPreset(seed=0, steps=180_000, cross=0.0, code_weight=0.1, joint_weight=0.9,
+                                  **{**CODES, "model": "paper-pelvis"}),
+}
+# fmt: on
+
+
+# Data
+
+
+def clips_of(preset: MotionPreset) -> MotionClips:
+    if preset.source == WORLD:
+        return MotionClips.of(load_motionworld(preset.split, preset.num_clips, 0))
+    return MotionClips.of(load_humanml3d(preset.source, preset.split))
+
+
+class Texts:
+    """Embeddings of all captions, made once.
+
+    Args:
+        clips: with the captions.
+        source: folder or Hub id of a CLIP text encoder with its tokenizer.
+        drop: chance that a clip is shown without, which is zeros.
+    """
+
+    def __init__(self, clips: MotionClips, source: str | Path, drop: float, device: torch.device) -> None:
+        encoder, tokenizer = text_encoder(source)
+        words = sorted({text for texts in clips.captions for text in texts})
+        self.rows = {text: row for row, text in enumerate(words)}
+        self.table = torch.cat([
+            embeddings(encoder.to(device), tokenizer, words[start : start + 256]).cpu()
+            for start in range(0, len(words), 256)
+        ])  # fmt: skip
+        self.clips, self.drop = clips, drop
+
+    def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        rows = [self.rows[text] for text in self.clips.texts(batch, generator)]
+        dropped = torch.rand(len(batch), generator=generator) < self.drop
+        return self.table[rows] * ~dropped[:, None]
+
+
+def text_encoder(source: str | Path) -> tuple[CLIPTextModelWithProjection, Any]:
+    """A CLIP text encoder that does not learn, and its tokenizer."""
+    encoder = CLIPTextModelWithProjection.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
+    return encoder, AutoTokenizer.from_pretrained(source)
+
+
+@torch.no_grad()
+def embeddings(encoder: CLIPTextModelWithProjection, tokenizer: Any, texts: list[str]) -> Tensor:
+    return encoder(token_ids(encoder, tokenizer, texts).to(encoder.device)).text_embeds
+
+
+def token_ids(encoder: CLIPTextModelWithProjection, tokenizer: Any, texts: list[str]) -> Tensor:
+    most = encoder.config.max_position_embeddings
+    return tokenizer(texts, padding="max_length", max_length=most, truncation=True, return_tensors="pt").input_ids
+
+
+# Stage text
+
+
+def train_text(preset: MotionPreset, run: StageRun) -> Path:
+    clips = clips_of(preset)
+    torch.manual_seed(preset.seed)
+    tokenizer = train_tokenizer([text for texts in clips.captions for text in texts], TEXT_TOKENS)
+    width = ControlMMTransformer.presets[preset.model]["text_width"]
+    encoder = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3,
+            num_attention_heads=4, max_position_embeddings=TEXT_TOKENS, projection_dim=width,
+            pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    ).to(run.device)  # fmt: skip
+    statistics = MotionStatistics.of(clips.frames())
+    towers = TextMotionTowers(encoder, MotionTower(clips.features.shape[2], MOTION_WIDTH, width)).to(run.device)
+
+    def paired(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        crops = clips.crops(batch, generator)
+        ids = token_ids(encoder, tokenizer, clips.texts(batch, generator))
+        inside = ~crops.padding.repeat_interleave(FRAMES_PER_TOKEN, 1)[..., None]
+        motion = statistics.normalise(crops.features) * inside
+        return tuple(part.to(run.device) for part in (ids, motion, crops.tokens * FRAMES_PER_TOKEN))
+
+    run.learn(TextMotion(towers, paired, preset.learning_rate), run.indices(len(clips)))
+    return run.save(encoder, tokenizer)
+
+
+# Stage autoencoder
+
+
+def train_autoencoder(preset: AutoencoderPreset, run: StageRun) -> Path:
+    clips = clips_of(preset)
+    autoencoder = run.new_model(MotionRVQVAE, "autoencoder").to(run.device)
+    autoencoder.set_statistics(MotionStatistics.of(clips.frames()))
+    long_enough = clips.at_least(preset.window)
+
+    def windows(batch: Tensor, generator: torch.Generator) -> Tensor:
+        pieces = clips.windows(long_enough[batch], preset.window, generator)
+        return autoencoder.normalized(pieces.to(run.device))
+
+    run.learn(MotionReconstruction(autoencoder, windows, preset.learning_rate), run.indices(len(long_enough)))
+    return run.save(autoencoder)
+
+
+# Stages of codes
+
+
+class Coding:
+    """Clips as codes, and their captions' embeddings: what the stages of codes are shown."""
+
+    def __init__(self, preset: TokensPreset, run: StageRun) -> None:
+        self.clips, self.device = clips_of(preset), run.device
+        source = run.begins_with("text_encoder", preset.text_encoder or run.earlier("text"))
+        self.texts = Texts(self.clips, source, preset.text_drop, run.device)
+        folder = run.begins_with("autoencoder", run.earlier("autoencoder"))
+        self.autoencoder = MotionRVQVAE.from_pretrained(folder).to(run.device).eval().requires_grad_(False)
+
+    def __call__(self, batch: Tensor, generator: torch.Generator) -> CodedMotion:
+        return self.controlled(batch, generator)[0]
+
+    def controlled(self, batch: Tensor, generator: torch.Generator) -> tuple[CodedMotion, Tensor, Tensor]:
+        """Codes, joints in metres, and which frames are no padding."""
+        crops = self.clips.crops(batch, generator)
+        text, padding = self.texts(batch, generator), crops.padding
+        features = crops.features.to(self.device)
+        ids = self.autoencoder.encode(self.autoencoder.normalized(features), padding.to(self.device))
+        coded = CodedMotion(ids.cpu(), padding, text)
+        return coded, joints_of_features(crops.features), ~padding.repeat_interleave(FRAMES_PER_TOKEN, 1)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+
+def train_base(preset: TokensPreset, run: StageRun) -> Path:
+    coding = Coding(preset, run)
+    transformer = run.new_model(ControlMMTransformer, "transformer").to(run.device)
+    objective = MaskedTokens(transformer, coding, preset.learning_rate, preset.noise, preset.everywhere)
+    run.learn(objective, run.indices(len(coding)))
+    return run.save(transformer)
+
+
+def train_residual(preset: TokensPreset, run: StageRun) -> Path:
+    coding = Coding(preset, run)
+    transformer = run.new_model(ControlMMResidualTransformer, "residual_transformer").to(run.device)
+    run.learn(ResidualTokens(transformer, coding, preset.learning_rate), run.indices(len(coding)))
+    return run.save(transformer)
+
+
+def train_length(preset: TokensPreset, run: StageRun) -> Path:
+    clips = clips_of(preset)
+    source = run.begins_with("text_encoder", preset.text_encoder or run.earlier("text"))
+    texts = Texts(clips, source, 0.0, run.device)
+    estimator = run.new_model(ControlMMLengthEstimator, "length_estimator").to(run.device)
+
+    def told(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return texts(batch, generator), clips.lengths[batch] // FRAMES_PER_TOKEN
+
+    run.learn(LengthEstimation(estimator, told, preset.learning_rate), run.indices(len(clips)))
+    return run.save(estimator)
+
+
+# Stage control
+
+
+def train_control(preset: ControlPreset, run: StageRun) -> Path:
+    coding = Coding(preset, run)
+    transformer = frozen(ControlMMTransformer, run, "base")
+    torch.manual_seed(preset.seed)
+    options = ControlMMControlBranch.presets[preset.model]
+    branch = ControlMMControlBranch.from_transformer(transformer, **options).to(run.device)
+    joints = tuple(branch.config.control_joints)
+
+    def controlled(batch: Tensor, generator: torch.Generator) -> ControlledMotion:
+        coded, places, valid = coding.controlled(batch, generator)
+        return ControlledMotion(coded, places, random_control(valid, joints, preset.cross, generator))
+
+    objective = ControlledTokens(
+        branch, transformer, coding.autoencoder, controlled, preset.learning_rate, preset.code_weight,
+        preset.joint_weight,
+    )  # fmt: skip
+    run.learn(objective, run.indices(len(coding)))
+    encoder, tokenizer = text_encoder(run.begins_with("text_encoder", preset.text_encoder or run.earlier("text")))
+    pipeline = ControlMMPipeline(
+        coding.autoencoder, transformer, frozen(ControlMMResidualTransformer, run, "residual"), branch,
+        frozen(ControlMMLengthEstimator, run, "length"), encoder, tokenizer,
+    )  # fmt: skip
+    return run.save_pipeline(pipeline)
+
+
+def frozen(kind: type, run: StageRun, stage: str) -> Any:
+    """What an earlier stage left, which does not learn any more."""
+    folder = run.begins_with(stage, run.earlier(stage))
+    return kind.from_pretrained(folder).to(run.device).eval().requires_grad_(False)
+
+
+HUMANML3D = "a folder of HumanML3D's layout"
+STAGES = {
+    "text": Stage(train_text, TEXT, "controlmm-nano/text_encoder", HUMANML3D),
+    "autoencoder": Stage(train_autoencoder, AUTOENCODER, "controlmm-nano/autoencoder", HUMANML3D),
+    "base": Stage(train_base, BASE, "controlmm-nano/transformer", HUMANML3D),
+    "residual": Stage(train_residual, RESIDUAL, "controlmm-nano/residual_transformer", HUMANML3D),
+    "length": Stage(train_length, LENGTH, "controlmm-nano/length_estimator", HUMANML3D),
+    "control": Stage(train_control, CONTROL, "controlmm-nano", HUMANML3D),
+}
+run: Callable[..., Path] = partial(run_stage, "controlmm", STAGES)
