@@ -226,7 +226,7 @@ def train_text(preset: MotionPreset, run: StageRun) -> Path:
             eos_token_id=tokenizer.eos_token_id,
         )
     ).to(run.device)  # fmt: skip
-    statistics = MotionStatistics.of(clips.frames())
+    statistics = MotionStatistics.of([clips.frames()]).emphasised()
     towers = TextMotionTowers(encoder, MotionTower(clips.features.shape[2], MOTION_WIDTH, width)).to(run.device)
 
     def paired(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,7 +246,8 @@ def train_text(preset: MotionPreset, run: StageRun) -> Path:
 def train_autoencoder(preset: AutoencoderPreset, run: StageRun) -> Path:
     clips = clips_of(preset)
     autoencoder = run.new_model(MotionRVQVAE, "autoencoder").to(run.device)
-    autoencoder.set_statistics(MotionStatistics.of(clips.frames()))
+    statistics = MotionStatistics.of([clips.frames()]).emphasised()
+    autoencoder.set_statistics(statistics.mean, statistics.std)
     long_enough = clips.at_least(preset.window)
 
     def windows(batch: Tensor, generator: torch.Generator) -> Tensor:
