@@ -42,6 +42,15 @@ def about_vertical(angles: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]
     return torch.stack([(angles / 2).cos(), zero, (angles / 2).sin(), zero], -1)
 
 
+def turned_about_vertical(
+    vectors: Float[Tensor, "*batch 3"], angles: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch 3"]:
+    """Vectors turned about the vertical axis Y by angles in radians, as `about_vertical` turns them."""
+    x, y, z = vectors.unbind(-1)
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.stack(torch.broadcast_tensors(cosine * x + sine * z, y, cosine * z - sine * x), -1)
+
+
 def shortest_arc(start: Float[Tensor, "*batch 3"], end: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
     """The smallest rotations that turn directions into others.
 

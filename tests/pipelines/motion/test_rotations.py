@@ -15,6 +15,7 @@ from pocket_diffusers.pipelines.motion.rotations import (
     rotated,
     shortest_arc,
     six_numbers_of,
+    turned_about_vertical,
 )
 
 
@@ -57,6 +58,12 @@ def test_a_quarter_turn_about_the_vertical_takes_z_to_x():
     assert_close(
         rotated(torch.tensor([0.0, 0, 1]).double(), about_vertical(angles)[1]), torch.tensor([1.0, 0, 0]).double()
     )
+
+
+def test_vectors_turned_about_the_vertical_are_turned_by_that_rotation():
+    vectors, angles = drawn(4, 5, 3), drawn(4, 1, seed=1) * 3
+    assert_close(turned_about_vertical(vectors, angles), rotated(vectors, about_vertical(angles)))
+    assert turned_about_vertical(vectors[0, 0], angles).shape == (4, 1, 3)
 
 
 def test_the_shortest_arc_turns_one_direction_into_the_other_about_an_axis_square_to_both():
