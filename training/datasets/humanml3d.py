@@ -57,6 +57,7 @@ class HumanML3D(Sequence[dict[str, Any]]):
 
     A record is a dict:
 
+    - `index`: its place in the split;
     - `name`: the clip, or `A_<clip>`, `B_<clip>`, ... for its spans that have a sentence of their own;
     - `features`: float32 [length, 263] as HumanML3D has them, not normalised;
     - `length`: frames, 40 to 199 at 20 a second;
@@ -102,6 +103,7 @@ class HumanML3D(Sequence[dict[str, Any]]):
         if len(features) < record.length:
             raise ValueError(f"{file} must have as many frames as when the split was opened, but has become shorter.")
         return {
+            "index": index,
             "name": record.name,
             "features": features,
             "length": record.length,

@@ -53,7 +53,8 @@ def test_records_are_clips_and_their_spans(folder):
         "000001": (0, 120), "A_000001": (40, 101), "B_000001": (70, 120), "000003": (0, 40), "M000004": (0, 199),
         "A_000006": (20, 80),
     }  # fmt: skip
-    assert len(records) == 6 and [record["name"] for record in records] == list(spans)
+    assert [record["name"] for record in records] == list(spans)
+    assert [record["index"] for record in records] == list(range(len(records))) == list(range(6))
     assert records.left_out == ("C_000001", "000002", "000005")
     for record in records:
         start, stop = spans[record["name"]]
