@@ -48,9 +48,9 @@ class Matching:
     """An objective (see `pipelines.fitting.loop.Objective`): texts find their motions; batches are indices.
 
     Logits are negative Euclidean distances, which R-precision ranks and the matching score averages; a temperature is
-    not needed, as embeddings have no fixed length. Guo et al. train with a margin on one drawn pair at a time, and with
-    the movement encoder of a motion autoencoder, frozen; this compares all pairs of a batch, and learns all three
-    networks.
+    not needed, as embeddings have no fixed length. Guo et al. compare each text with its own motion and with one other,
+    by a loss with a margin, and take the movement encoder of a motion autoencoder, frozen; this compares each text with
+    all motions of a batch, and learns all three networks.
 
     Args:
         evaluator: called with features, lengths, words and word counts; its output has `motion` and `text`.
