@@ -54,8 +54,8 @@ def facing(joints: Float[Tensor, "*batch 22 3"]) -> Float[Tensor, "*batch 2"]:
     """
     _check_shape(joints)
     left_hip, right_hip, left_shoulder, right_shoulder = (joints[..., joint, :] for joint in (1, 2, 16, 17))
-    across = F.normalize(right_hip - left_hip + right_shoulder - left_shoulder, dim=-1)
-    return torch.stack([across[..., 2], -across[..., 0]], -1)
+    across = F.normalize(left_hip - right_hip + left_shoulder - right_shoulder, dim=-1)
+    return torch.stack([-across[..., 2], across[..., 0]], -1)
 
 
 def heading(joints: Float[Tensor, "*batch 22 3"]) -> Float[Tensor, "*batch"]:

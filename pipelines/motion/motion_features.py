@@ -56,6 +56,7 @@ ROOT_HEIGHTS = (-1.0, 4.0)
 # knows the mean and deviation only, and by 0.6 and more in normalised ones.
 OFF_IN_METRES, OFF_IN_NORMALISED = 0.4, 0.1
 
+ROWS_AT_ONCE = 65_536
 MAX_FILE_BYTES = 4096
 NUMPY_ROW = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(<f[48])', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n", re.DOTALL
@@ -131,6 +132,8 @@ def joints_of_features(features: Float[Tensor, "*batch frames 263"]) -> Float[Te
 def check_features(features: Float[Tensor, "*batch frames 263"]) -> None:
     """Refuses what are no features in metres and radians, such as normalised ones.
 
+    Frames that are 0 throughout are padding, and only the others are looked at.
+
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or features that were normalised.
     """
@@ -169,8 +172,9 @@ def retargeted(joints: Float[Tensor, "*batch frames 22 3"]) -> Float[Tensor, "*b
     _check_joints(joints)
     bones, lengths = bones_of(joints), bone_lengths().to(joints)
     found = bones.norm(dim=-1)
-    shortest = found[..., 1:].min().item()
-    require(shortest > 0, "joints", f"{shortest:g} m for the shortest bone", "of a skeleton whose bones have a length")
+    shortest, joint = found[..., 1:].flatten(0, -2).amin(0).min(0)
+    if shortest == 0:
+        raise ValueError(f"joints must lie apart, but {JOINTS[joint + 1]} is where its parent is.")
     knee, ankle = JOINTS.index("right_knee"), JOINTS.index("right_ankle")
     scale = (lengths[knee] + lengths[ankle]) / (found[..., 0, knee] + found[..., 0, ankle])
     return chained(F.normalize(bones, dim=-1) * lengths[:, None], joints[..., 0, :] * scale[..., None, None])
@@ -209,9 +213,11 @@ class MotionStatistics:
         """
         count, total, squares = 0, torch.zeros(NUM_FEATURES).double(), torch.zeros(NUM_FEATURES).double()
         for clip in clips:
-            check_features(clip)
-            rows = clip.detach().cpu().double().reshape(-1, NUM_FEATURES)
-            count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+            _check_width(clip)
+            for rows in clip.detach().reshape(-1, NUM_FEATURES).split(ROWS_AT_ONCE):
+                check_features(rows)
+                rows = rows.cpu().double()
+                count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
         require(count > 0, "clips", count, "at least one")
         mean = total / count
         std = (squares / count - mean.square()).clamp(min=0).sqrt()
@@ -221,10 +227,9 @@ class MotionStatistics:
     def emphasised(self) -> Self:
         """The same with the deviations of root and contacts 25 times smaller, so that networks weigh them more.
 
-        HumanML3D divides these by a bias of 5 when it reads its statistics. Its reader does so in place and is made
-        twice, for training and for validation, so that the published networks (T2M, MDM, OmniControl, MoMask) live
-        with 25, and their statistics file holds it. Take this for networks of that family, and the plain statistics
-        with none.
+        The readers of HumanML3D divide these by a bias of 5, so that the few features that move the whole body count
+        for more in a loss. They do so in place and are made twice, for training and for validation, so that the
+        published networks (MDM, OmniControl, MoMask) live with 25, and the statistics beside them hold it already.
         """
         std = self.std.clone()
         for group in EMPHASISED:
@@ -232,7 +237,7 @@ class MotionStatistics:
         return replace(self, std=std)
 
     def normalise(self, features: Float[Tensor, "*batch frames 263"]) -> Float[Tensor, "*batch frames 263"]:
-        """Features of mean 0, as networks take them. Padding comes after.
+        """Features of mean 0, as networks take them. Padding does not stay 0.
 
         Raises:
             ValueError: for features that `check_features` refuses.
@@ -292,13 +297,14 @@ def _read_row(path: Path) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing.")
     size = path.stat().st_size
-    require(size <= MAX_FILE_BYTES, str(path), f"{size} bytes", f"a NumPy file of {NUM_FEATURES} numbers")
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{path} must be a NumPy file of {NUM_FEATURES} numbers, not of {size} bytes.")
     content = path.read_bytes()
     head = NUMPY_ROW.match(content)
     if head is None:
         raise ValueError(f"{path} must be a NumPy file of one row of floating point numbers, and is none.")
     count, data = int(head[2]), content[head.end() :]
-    require(count == NUM_FEATURES, str(path), f"{count}", f"a NumPy file of {NUM_FEATURES} numbers")
+    require(count == NUM_FEATURES, str(path), count, f"a NumPy file of {NUM_FEATURES} numbers")
     dtype = np.dtype(head[1].decode())
     if len(data) != count * dtype.itemsize:
         raise ValueError(f"{path} must hold {count * dtype.itemsize} bytes of numbers, not {len(data)}.")
@@ -341,6 +347,7 @@ def _check_joints(joints: Tensor) -> None:
     frames = f"[..., frames, {len(JOINTS)}, 3] with at least two frames"
     fits = joints.ndim >= 3 and joints.shape[-3] >= 2 and joints.shape[-2:] == (len(JOINTS), 3) and joints.numel() > 0
     require(fits, "joints", list(joints.shape), frames)
+    require(joints.is_floating_point(), "joints", str(joints.dtype), "floating point")
     if not torch.isfinite(joints).all():
         raise ValueError("joints must be finite, but hold NaN or infinity.")
 
@@ -362,10 +369,12 @@ def _check_heights(features: Tensor) -> None:
 
 
 def _off_length(features: Tensor) -> float:
-    """By how much half of the columns of rotations differ from length 1."""
-    return (features.detach()[..., ROTATIONS].unflatten(-1, (-1, 3)).norm(dim=-1) - 1).abs().median().item()
+    """By how much half of the columns of rotations differ from length 1; NaN if all is padding."""
+    rows = features.detach()[features.any(-1)]
+    return (rows[:, ROTATIONS].unflatten(-1, (-1, 3)).norm(dim=-1) - 1).abs().median().item()
 
 
 def _check_width(features: Tensor) -> None:
     fits = features.ndim >= 2 and features.shape[-1] == NUM_FEATURES and features.numel() > 0
     require(fits, "features", list(features.shape), f"[..., frames, {NUM_FEATURES}] with at least one frame")
+    require(features.is_floating_point(), "features", str(features.dtype), "floating point")
