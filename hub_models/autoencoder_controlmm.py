@@ -39,6 +39,8 @@ class MotionRVQVAE(ModelMixin, ConfigMixin, PresetMixin):
     last whole token are left out. `padding` is True at tokens that are none: they have no codes (ids of -1, latents
     and decoded frames of 0), and no influence on others.
 
+    The statistics by which motion is normalised are kept beside the weights, see `set_statistics`.
+
     Args:
         features: numbers of a frame, HumanML3D's 263.
         width: channels of the convolutions.
@@ -88,6 +90,31 @@ class MotionRVQVAE(ModelMixin, ConfigMixin, PresetMixin):
             quantize_dropout,
         )  # fmt: skip
         self.decoder = TemporalDecoder(code_width, features, width, stages, depth, dropout)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+
+    def set_statistics(self, mean: Float[Tensor, " features"], std: Float[Tensor, " features"]) -> None:
+        """Keeps the mean and the deviation of each feature of the data that this model learns from.
+
+        Raises:
+            ValueError: a wrong shape, a number that is not finite, or a deviation that is not positive.
+        """
+        for name, value in (("mean", mean), ("std", std)):
+            if value.shape != (self.config.features,) or not torch.isfinite(value).all():
+                given = f"{list(value.shape)} with values up to {value.abs().max().item():.3g}"
+                raise ValueError(f"{name} must be [{self.config.features}] and finite, not {given}.")
+        if std.min() <= 0:
+            raise ValueError(f"std must be positive, not {std.min().item():.3g}.")
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def normalized(self, features: Float[Tensor, "*batch frames features"]) -> Float[Tensor, "*batch frames features"]:
+        """Motion as this model takes it, in its number format; values are not looked at."""
+        return ((features.float() - self.mean.float()) / self.std.float()).to(self.dtype)
+
+    def denormalized(self, motion: Float[Tensor, "*batch frames features"]) -> Float[Tensor, "*batch frames features"]:
+        """Features in metres and radians, float32, of motion as this model makes it; values are not looked at."""
+        return motion.float() * self.std.float() + self.mean.float()
 
     @property
     def frames_per_token(self) -> int:

@@ -23,7 +23,7 @@ LEFT_OUT = ("clip_model.", "position_enc.pe")
 
 
 def load_autoencoder(model: nn.Module, path: str | Path) -> None:
-    """Fills a `MotionRVQVAE` with the weights of MoMask's RVQVAE.
+    """Fills a `MotionRVQVAE` with the weights of MoMask's RVQVAE; its statistics stay, as such files hold none.
 
     Args:
         model: of the released sizes, for example by `from_preset("paper")`.
@@ -34,7 +34,8 @@ def load_autoencoder(model: nn.Module, path: str | Path) -> None:
         ValueError: it is damaged, asks for code to be run, or holds other weights than those of such a model.
     """
     state = read_state(path, ("vq_model", "net"))
-    _fill(model, _stacked_codebooks(_renamed(state, _autoencoder_names(model.config.stages))), path)
+    weights = _stacked_codebooks(_renamed(state, _autoencoder_names(model.config.stages)))
+    _fill(model, weights | {"mean": model.mean, "std": model.std}, path)
 
 
 def load_transformer(model: nn.Module, path: str | Path) -> None:

@@ -50,26 +50,6 @@ class LatentSamplingMixin(CallStateMixin):
         """Side in pixels of the square pictures that the UNet was made for."""
         return self.unet.config.sample_size * self.vae_scale_factor
 
-    @property
-    def guidance_scale(self) -> float:
-        """Guidance of the running (or last) call; a callback may change `_guidance_scale`."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the UNet also sees what is steered away from: guidance scales up to 1 do without it."""
-        return self._guidance_scale > 1
-
-    @property
-    def num_timesteps(self) -> int:
-        """UNet steps of the running (or last) call."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Set `_interrupt = True` from a callback to stop after the running step."""
-        return self._interrupt
-
     def _side(self, given: int | None, latents: Tensor | None, axis: int) -> int:
         """Height (axis 2) or width (axis 3) in pixels: as given, else what the latents have, else the default."""
         if given is not None:

@@ -14,7 +14,7 @@ class RunningCall:
 
     Attributes:
         guidance_scale: weight of classifier-free guidance; up to 1 is none.
-        num_timesteps: UNet steps.
+        num_timesteps: steps.
         interrupt: whether to stop after the running step.
     """
 
@@ -46,6 +46,26 @@ class CallStateMixin:
     _guidance_scale = OfTheCall()
     _num_timesteps = OfTheCall()
     _interrupt = OfTheCall()
+
+    @property
+    def guidance_scale(self) -> float:
+        """Guidance of the running (or last) call; a callback may change `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether a network also sees what is steered away from: guidance scales up to 1 do without it."""
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the running (or last) call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt = True` from a callback to stop after the running step."""
+        return self._interrupt
 
     @property
     def _call(self) -> RunningCall:

@@ -1,5 +1,6 @@
 """What ControlMM's motion tokenizer is and computes."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -173,3 +174,38 @@ def test_saved_weights_and_codes_come_back_bit_for_bit(tmp_path):
 def test_shapes_that_do_not_fit_raise(call, message):
     with pytest.raises(ValueError, match=message):
         call(make())
+
+
+def test_statistics_are_kept_with_the_weights(tmp_path):
+    model = make()
+    features = motion()
+    assert torch.equal(model.normalized(features), features) and torch.equal(model.denormalized(features), features)
+    mean, std = torch.arange(7.0), torch.tensor([0.5, 1, 2, 4, 8, 16, 0.0005])
+    model.set_statistics(mean, std)
+    model.save_pretrained(tmp_path)
+    stored = MotionRVQVAE.from_pretrained(tmp_path)
+    normalized = stored.normalized(features)
+    np.testing.assert_allclose(
+        normalized.numpy(), (features.numpy() - mean.numpy()) / std.numpy(), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(stored.denormalized(normalized), features, rtol=1e-5, atol=1e-6)
+    free = normalized.clone().requires_grad_(True)
+    stored.denormalized(free).sum().backward()
+    assert torch.equal(free.grad, std.expand_as(features))
+    half = stored.to(torch.float16)
+    assert half.normalized(features).dtype == torch.float16 and half.denormalized(features.half()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "sentence"),
+    [
+        (torch.zeros(6), torch.ones(7), r"^mean must be \[7\] and finite, not \[6\] with values up to 0\.$"),
+        (torch.zeros(7), torch.full((7,), torch.nan), r"^std must be \[7\] and finite, not \[7\] with values up to nan"),
+        (torch.zeros(7), torch.tensor([1, 1, 0, 1, 1, 1, 1.0]), r"^std must be positive, not 0\.$"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(mean, std, sentence):
+    model = make()
+    with pytest.raises(ValueError, match=sentence):
+        model.set_statistics(mean, std)
+    assert model.mean.eq(0).all() and model.std.eq(1).all()

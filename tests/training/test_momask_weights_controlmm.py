@@ -190,7 +190,9 @@ def saved(path, state, entry, **others):
 @torch.no_grad()
 def test_autoencoder_codes_and_decodes_alike(tmp_path, entry):
     twin, model = rough(TwinAutoencoder()), autoencoder()
+    model.set_statistics(torch.arange(FEATURES).float(), torch.full((FEATURES,), 2.0))
     load_autoencoder(model, saved(tmp_path / "a.tar", twin.state_dict(), entry))
+    assert torch.equal(model.mean, torch.arange(FEATURES)) and model.std.eq(2).all()
     motion = torch.randn(2, 24, FEATURES)
     ids, decoded = twin(motion)
     assert torch.equal(model.encode(motion), ids)
