@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from diffusers.utils import BaseOutput
 from jaxtyping import Bool, Float
 from PIL import Image
@@ -299,7 +300,8 @@ class MotionOutput(Output):
     """Motions of a person: metres, Y up, 20 frames a second, the joints of `motion/skeleton.py`.
 
     Attributes:
-        joints: places in the world, of each sample a float32 tensor [frames, 22, 3].
+        joints: places in the world, of each sample [frames, 22, 3], float32; by `output_type` tensors ("pt") or arrays
+            ("np"), as the others.
         features: HumanML3D's description of it, not normalised, float32 [frames, 263].
         contacts: of left ankle, left toes, right ankle and right toes with the floor, in [0, 1], float32 [frames, 4].
         controls: targets that the joints were to reach, None for a sample that had none; the field is None where no
@@ -328,7 +330,9 @@ class MotionOutput(Output):
             warnings.warn(str(missing_package("an MP4 beside each GIF", "imageio-ffmpeg", "train")), stacklevel=2)
         files, pictures, samples = [], [], zip(self.joints, self.features, controls, captions, strict=True)
         for index, (joints, features, asked, caption) in enumerate(samples):
-            frames = _save_motion(folder, index, caption, joints.cpu(), features.cpu(), asked)
+            frames = _save_motion(
+                folder, index, caption, torch.as_tensor(joints).cpu(), torch.as_tensor(features).cpu(), asked
+            )
             pictures.append(moments(frames))
             files.append(file_name(index, caption, ".glb"))
         contact_sheet(pictures, captions).save(folder / SHEET)

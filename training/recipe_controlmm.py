@@ -8,43 +8,47 @@
 | residual | the codes of the other layers |
 | length | how long a prompt's motion is |
 | control | the branch that tells the base of wanted joints; leaves the whole pipeline |
+| judge | an evaluator of motions and texts, which measures and never trains anything |
 
-Preset `nano` learns the motion world on two CPU cores; `paper` reads a folder of HumanML3D's layout and takes CLIP's text
-encoder.
+Preset `nano` learns the motion world on two CPU cores; `paper` reads a folder of HumanML3D's layout and takes CLIP's
+text encoder.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
 
 from ..hub_models.autoencoder_controlmm import MotionRVQVAE
 from ..hub_models.control_branch_controlmm import ControlMMControlBranch
+from ..hub_models.evaluator_controlmm import MotionTextEvaluator, MotionTextOutput
 from ..hub_models.length_estimator_controlmm import ControlMMLengthEstimator
 from ..hub_models.transformer_controlmm import ControlMMResidualTransformer, ControlMMTransformer
+from ..pipelines.files import whole_folder
 from ..pipelines.inputs import require
 from ..pipelines.motion.motion_features import MotionStatistics, joints_of_features
 from ..pipelines.pipeline_controlmm import ControlMMPipeline
-from .datasets.humanml3d import load_humanml3d
+from .datasets.humanml3d import HumanML3D
 from .datasets.motion_clips import FRAMES_PER_TOKEN, MotionClips
 from .datasets.motionworld import load_motionworld
 from .objectives.contrastive import train_tokenizer
 from .objectives.controlled_tokens import ControlledMotion, ControlledTokens, random_control
 from .objectives.length_estimation import LengthEstimation
 from .objectives.masked_tokens import CodedMotion, MaskedTokens, ResidualTokens
+from .objectives.matching import CaptionedMotions, Matching, numbered
 from .objectives.motion_reconstruction import MotionReconstruction
-from .objectives.text_motion import MotionTower, TextMotion, TextMotionTowers
 from .preset import Preset
 from .stages import Stage, StageRun, run_stage
+from .word_tokenizer import train_word_tokenizer
 
 WORLD = "motionworld"
 TEXT_TOKENS = 32  # longest caption of the nano model
-MOTION_WIDTH = 128  # of the motion tower, which is thrown away
+JUDGED_WORDS = 48  # longest caption of the judge, in whole words
 
 # The numbers
 
@@ -135,6 +139,9 @@ CODES = {**PAPER, "text_encoder": CLIP, "batch_size": 64}
 TEXT = {
     "nano":  MotionPreset(seed=0, steps=1_500,   batch_size=128, learning_rate=1e-3),
 }
+JUDGE = {
+    "nano":  MotionPreset(seed=1, steps=1_500,   batch_size=128, learning_rate=1e-3),
+}
 AUTOENCODER = {
     "nano":  AutoencoderPreset(seed=0, steps=5_000,   batch_size=64,  learning_rate=1e-3, window=40),
     "paper": AutoencoderPreset(seed=0, steps=250_000, batch_size=256, **PAPER),
@@ -166,7 +173,7 @@ CONTROL = {
 def clips_of(preset: MotionPreset) -> MotionClips:
     if preset.source == WORLD:
         return MotionClips.of(load_motionworld(preset.split, preset.num_clips, 0))
-    return MotionClips.of(load_humanml3d(preset.source, preset.split))
+    return MotionClips.of(HumanML3D(preset.source, preset.split))
 
 
 class Texts:
@@ -180,7 +187,7 @@ class Texts:
 
     def __init__(self, clips: MotionClips, source: str | Path, drop: float, device: torch.device) -> None:
         encoder, tokenizer = text_encoder(source)
-        words = sorted({text for texts in clips.captions for text in texts})
+        words = sorted(set(clips.every_caption()))
         self.rows = {text: row for row, text in enumerate(words)}
         self.table = torch.cat([
             embeddings(encoder.to(device), tokenizer, words[start : start + 256]).cpu()
@@ -202,21 +209,65 @@ def text_encoder(source: str | Path) -> tuple[CLIPTextModelWithProjection, Any]:
 
 @torch.no_grad()
 def embeddings(encoder: CLIPTextModelWithProjection, tokenizer: Any, texts: list[str]) -> Tensor:
-    return encoder(token_ids(encoder, tokenizer, texts).to(encoder.device)).text_embeds
+    ids, _ = token_ids(tokenizer, texts, encoder.config.max_position_embeddings)
+    return encoder(ids.to(encoder.device)).text_embeds
 
 
-def token_ids(encoder: CLIPTextModelWithProjection, tokenizer: Any, texts: list[str]) -> Tensor:
-    most = encoder.config.max_position_embeddings
-    return tokenizer(texts, padding="max_length", max_length=most, truncation=True, return_tensors="pt").input_ids
+class TokenIds(NamedTuple):
+    ids: Tensor  # [texts, most], padded
+    counts: Tensor  # of each text, with its start and end
 
 
-# Stage text
+def token_ids(tokenizer: Any, texts: list[str], most: int) -> TokenIds:
+    """Numbers of the tokens of texts, of which what is beyond `most` is left out."""
+    tokens = tokenizer(texts, padding="max_length", max_length=most, truncation=True, return_tensors="pt")
+    return TokenIds(tokens.input_ids, tokens.attention_mask.sum(1))
+
+
+# Stages of texts and motions in one space
+
+
+class Captioned:
+    """Clips with their captions as numbers: what the stages of one space for texts and motions are shown.
+
+    Their motion is normalised without emphasis, so that no feature counts for more.
+    """
+
+    def __init__(self, clips: MotionClips, tokenizer: Any, words: int) -> None:
+        self.clips, self.tokenizer, self.words = clips, tokenizer, words
+        self.statistics = MotionStatistics.of([clips.frames])
+
+    def __call__(self, batch: Tensor, generator: torch.Generator) -> CaptionedMotions:
+        batch = batch.cpu()
+        crops, texts = self.clips.crops(batch, generator), self.clips.texts(batch, generator)
+        ids, counts = token_ids(self.tokenizer, texts, self.words)
+        features = (crops.features - self.statistics.mean) / self.statistics.std
+        return CaptionedMotions(features, crops.tokens * FRAMES_PER_TOKEN, ids, counts, numbered(texts))
+
+
+class TextBesideMotion(nn.Module):
+    """A text encoder in the place of an evaluator's own, called as an evaluator is.
+
+    Args:
+        encoder: learns; its projected embedding is where a text lies.
+        evaluator: whose motion half learns beside it.
+    """
+
+    def __init__(self, encoder: CLIPTextModelWithProjection, evaluator: MotionTextEvaluator) -> None:
+        super().__init__()
+        self.encoder, self.evaluator = encoder, evaluator
+        for replaced in (evaluator.word_vectors, evaluator.text_encoder):
+            replaced.requires_grad_(False)
+
+    def forward(self, features: Tensor, lengths: Tensor, words: Tensor, word_counts: Tensor) -> MotionTextOutput:
+        motion = self.evaluator.embed_motion(features, lengths)
+        return MotionTextOutput(motion=motion, text=self.encoder(words).text_embeds)
 
 
 def train_text(preset: MotionPreset, run: StageRun) -> Path:
     clips = clips_of(preset)
     torch.manual_seed(preset.seed)
-    tokenizer = train_tokenizer([text for texts in clips.captions for text in texts], TEXT_TOKENS)
+    tokenizer = train_tokenizer(clips.every_caption(), TEXT_TOKENS)
     width = ControlMMTransformer.presets[preset.model]["text_width"]
     encoder = CLIPTextModelWithProjection(
         CLIPTextConfig(
@@ -225,19 +276,28 @@ def train_text(preset: MotionPreset, run: StageRun) -> Path:
             pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-    ).to(run.device)  # fmt: skip
-    statistics = MotionStatistics.of([clips.frames()]).emphasised()
-    towers = TextMotionTowers(encoder, MotionTower(clips.features.shape[2], MOTION_WIDTH, width)).to(run.device)
-
-    def paired(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        crops = clips.crops(batch, generator)
-        ids = token_ids(encoder, tokenizer, clips.texts(batch, generator))
-        inside = ~crops.padding.repeat_interleave(FRAMES_PER_TOKEN, 1)[..., None]
-        motion = statistics.normalise(crops.features) * inside
-        return tuple(part.to(run.device) for part in (ids, motion, crops.tokens * FRAMES_PER_TOKEN))
-
-    run.learn(TextMotion(towers, paired, preset.learning_rate), run.indices(len(clips)))
+    )  # fmt: skip
+    evaluator = MotionTextEvaluator.from_preset(preset.model, embedding_dim=width)
+    towers = TextBesideMotion(encoder, evaluator).to(run.device)
+    captioned = Captioned(clips, tokenizer, TEXT_TOKENS)
+    run.learn(Matching(towers, captioned, preset.learning_rate), run.indices(len(clips)))
     return run.save(encoder, tokenizer)
+
+
+def train_judge(preset: MotionPreset, run: StageRun) -> Path:
+    clips = clips_of(preset)
+    evaluator = run.new_model(MotionTextEvaluator).to(run.device)
+    vocabulary = evaluator.config.vocabulary_size
+    captioned = Captioned(clips, train_word_tokenizer(clips.every_caption(), JUDGED_WORDS, vocabulary), JUDGED_WORDS)
+    run.learn(Matching(evaluator, captioned, preset.learning_rate), run.indices(len(clips)))
+
+    def write(folder: Path) -> None:
+        with whole_folder(folder) as draft:
+            evaluator.save_pretrained(draft)
+            captioned.tokenizer.save_pretrained(draft)
+            captioned.statistics.save(draft)
+
+    return run.write(write)
 
 
 # Stage autoencoder
@@ -246,12 +306,12 @@ def train_text(preset: MotionPreset, run: StageRun) -> Path:
 def train_autoencoder(preset: AutoencoderPreset, run: StageRun) -> Path:
     clips = clips_of(preset)
     autoencoder = run.new_model(MotionRVQVAE, "autoencoder").to(run.device)
-    statistics = MotionStatistics.of([clips.frames()]).emphasised()
+    statistics = MotionStatistics.of([clips.frames]).emphasised()
     autoencoder.set_statistics(statistics.mean, statistics.std)
     long_enough = clips.at_least(preset.window)
 
     def windows(batch: Tensor, generator: torch.Generator) -> Tensor:
-        pieces = clips.windows(long_enough[batch], preset.window, generator)
+        pieces = clips.windows(long_enough[batch.cpu()], preset.window, generator)
         return autoencoder.normalized(pieces.to(run.device))
 
     run.learn(MotionReconstruction(autoencoder, windows, preset.learning_rate), run.indices(len(long_enough)))
@@ -276,6 +336,7 @@ class Coding:
 
     def controlled(self, batch: Tensor, generator: torch.Generator) -> tuple[CodedMotion, Tensor, Tensor]:
         """Codes, joints in metres, and which frames are no padding."""
+        batch = batch.cpu()
         crops = self.clips.crops(batch, generator)
         text, padding = self.texts(batch, generator), crops.padding
         features = crops.features.to(self.device)
@@ -309,6 +370,7 @@ def train_length(preset: TokensPreset, run: StageRun) -> Path:
     estimator = run.new_model(ControlMMLengthEstimator, "length_estimator").to(run.device)
 
     def told(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        batch = batch.cpu()
         return texts(batch, generator), clips.lengths[batch] // FRAMES_PER_TOKEN
 
     run.learn(LengthEstimation(estimator, told, preset.learning_rate), run.indices(len(clips)))
@@ -357,5 +419,6 @@ STAGES = {
     "residual": Stage(train_residual, RESIDUAL, "controlmm-nano/residual_transformer", HUMANML3D),
     "length": Stage(train_length, LENGTH, "controlmm-nano/length_estimator", HUMANML3D),
     "control": Stage(train_control, CONTROL, "controlmm-nano", HUMANML3D),
+    "judge": Stage(train_judge, JUDGE, "controlmm-nano-judge", HUMANML3D),
 }
 run: Callable[..., Path] = partial(run_stage, "controlmm", STAGES)

@@ -1,4 +1,4 @@
-"""What a motion is made of is changed until its joints do what they shall (ControlMM, arXiv 2410.10780, section 3.4)."""
+"""What a motion is made of is changed until its joints do what they shall (ControlMM, arXiv 2410.10780)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ..inputs import require
 
 LEARNING_RATE, BETAS, WEIGHT_DECAY = 6e-2, (0.5, 0.9), 1e-6
 
@@ -17,10 +19,18 @@ class OptimizationSteps:
     Attributes:
         each: steps on the logits after each step of decoding.
         last: steps on the embeddings at the end.
+
+    Raises:
+        ValueError: a number that is not whole or below 0.
     """
 
     each: int
     last: int
+
+    def __post_init__(self) -> None:
+        for name in ("each", "last"):
+            steps = getattr(self, name)
+            require(type(steps) is int and steps >= 0, name, steps, "a whole number of at least 0")
 
 
 OPTIMIZATIONS = {
@@ -42,6 +52,9 @@ def optimized(
         start: values to begin with; they stay as they are.
         loss: of each sample; called anew at every step, so it may draw noise.
         steps: of a new optimiser; 0 changes nothing.
+
+    Raises:
+        ValueError: the loss does not depend on the values, or its gradient became NaN or infinite.
     """
     if steps == 0:
         return start
@@ -49,6 +62,11 @@ def optimized(
     optimizer = torch.optim.AdamW([values], LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY)
     for _ in range(steps):
         with torch.enable_grad():
-            (values.grad,) = torch.autograd.grad(loss(values).sum(), values)
+            total = loss(values).sum()
+            if not total.requires_grad:
+                raise ValueError("objective must be a loss through which gradients flow to the joints, and is none.")
+            (values.grad,) = torch.autograd.grad(total, values)
         optimizer.step()
+    if not torch.isfinite(values).all():
+        raise ValueError("objective must have a finite gradient, but it became NaN or infinite.")
     return values.detach()

@@ -1,12 +1,12 @@
 """Decoding of tokens in parallel: most confident first, the rest masked and asked again (MaskGIT, arXiv 2202.04200)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-from .noise import Generators, draw_noise
+from torch.nn.utils.rnn import pad_sequence
 
 CERTAIN = 1e5
 """Score of a token that was not asked for: it stays."""
@@ -25,17 +25,28 @@ def least_certain(
     scores: Float[Tensor, "batch tokens"], counts: Int[Tensor, " batch"], padding: Bool[Tensor, "batch tokens"]
 ) -> Bool[Tensor, "batch tokens"]:
     """The `counts` tokens of lowest score of each sample, none of them padding."""
-    order = scores.masked_fill(padding, math.inf).argsort(1, stable=True)
-    ranks = order.argsort(1)
+    order = scores.masked_fill(padding, math.inf).argsort(dim=1, stable=True)
+    ranks = order.argsort(dim=1)
     return (ranks < counts[:, None]) & ~padding
 
 
 def draw_gumbel(
-    samples: int, shape: tuple[int, ...], generator: Generators | None, device: torch.device | str = "cpu"
-) -> Float[Tensor, "samples ..."]:
-    """Gumbel noise in float32, `[samples, *shape]`, as reproducible as `draw_noise`, of which it is made."""
-    normal = draw_noise(samples, shape, generator, device)
-    return -torch.log(-torch.special.log_ndtr(normal.double())).float()
+    tokens: Sequence[int], codes: int, generators: Sequence[torch.Generator], device: torch.device | str = "cpu"
+) -> Float[Tensor, "batch tokens codes"]:
+    """Gumbel noise in float32, of each sample from its own generator and for its own tokens, 0 behind them.
+
+    So a sample gets the same noise whatever its batch.
+
+    Args:
+        tokens: of each sample.
+        codes: that are chosen from.
+        generators: one a sample, of the CPU.
+        device: where the noise goes.
+    """
+    pairs = zip(tokens, generators, strict=True)
+    draws = [torch.rand(count, codes, generator=own, dtype=torch.float64) for count, own in pairs]
+    uniform = pad_sequence(draws, batch_first=True, padding_value=math.exp(-1))  # whose noise is 0
+    return -(-uniform.clamp(min=1e-300).log()).log().float().to(device)
 
 
 def keep_likeliest(logits: Float[Tensor, "... codes"], share: float) -> Float[Tensor, "... codes"]:

@@ -53,3 +53,20 @@ def draw_noise(
         for g in generators
     ]
     return torch.cat([draw.to(device) for draw in draws])
+
+
+def own_generators(samples: int, generator: Generators | None = None) -> list[torch.Generator]:
+    """A generator of the CPU for each sample, seeded from those given: for calls that draw again and again.
+
+    With a list, sample i depends on generator i alone. With a single generator (None: torch's own) sample i gets the
+    i-th seed that it draws, so the first samples of a larger batch are those of a smaller.
+
+    Raises:
+        ValueError: when a list of generators has not `samples` entries.
+    """
+    check_generator(generator, samples)
+    generators = generator if isinstance(generator, list) else [generator] * samples
+    places = [own.device if own else "cpu" for own in generators]
+    pairs = zip(generators, places, strict=True)
+    seeds = [int(torch.randint(2**62, (), generator=own, device=place)) for own, place in pairs]
+    return [torch.Generator().manual_seed(seed) for seed in seeds]

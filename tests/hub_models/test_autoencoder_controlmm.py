@@ -193,14 +193,20 @@ def test_statistics_are_kept_with_the_weights(tmp_path):
     stored.denormalized(free).sum().backward()
     assert torch.equal(free.grad, std.expand_as(features))
     half = stored.to(torch.float16)
-    assert half.normalized(features).dtype == torch.float16 and half.denormalized(features.half()).dtype == torch.float32
+    assert (
+        half.normalized(features).dtype == torch.float16 and half.denormalized(features.half()).dtype == torch.float32
+    )
 
 
 @pytest.mark.parametrize(
     ("mean", "std", "sentence"),
     [
         (torch.zeros(6), torch.ones(7), r"^mean must be \[7\] and finite, not \[6\] with values up to 0\.$"),
-        (torch.zeros(7), torch.full((7,), torch.nan), r"^std must be \[7\] and finite, not \[7\] with values up to nan"),
+        (
+            torch.zeros(7),
+            torch.full((7,), torch.nan),
+            r"^std must be \[7\] and finite, not \[7\] with values up to nan",
+        ),
         (torch.zeros(7), torch.tensor([1, 1, 0, 1, 1, 1, 1.0]), r"^std must be positive, not 0\.$"),
     ],
 )

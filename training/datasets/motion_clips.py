@@ -1,6 +1,6 @@
 """Captioned motions in memory, as HumanML3D describes them, and the pieces of them that networks are shown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +16,7 @@ LONGEST = 196
 
 
 class Crops(NamedTuple):
-    """Pieces of clips, each from its first frame on, padded to one length.
+    """Pieces of clips, padded to one length.
 
     Attributes:
         features: not normalised, 0 behind the end [batch, frames, 263].
@@ -31,45 +31,47 @@ class Crops(NamedTuple):
 
 @dataclass(frozen=True)
 class MotionClips:
-    """Clips with their captions.
+    """Clips with their captions, one after the other in one tensor.
 
     Attributes:
-        features: not normalised, 0 behind the end of a clip [clips, 196, 263].
+        frames: features of every frame of every clip, not normalised [frames, 263].
         lengths: frames of each clip [clips].
         captions: of each clip, at least one.
     """
 
-    features: Float[Tensor, "clips 196 263"]
+    frames: Float[Tensor, "frames 263"]
     lengths: Int[Tensor, " clips"]
     captions: list[tuple[str, ...]]
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> Self:
-        """Of records with "joints" [frames, 22, 3] or "features" [frames, 263], and "captions".
+        """Of records with "features" [frames, 263] or "joints" [frames, 22, 3], and "captions" or one "caption".
+
+        At most 196 frames of a clip are kept.
 
         Raises:
             ValueError: there is none.
         """
-        features, lengths, captions = [], [], []
+        pieces, captions = [], []
         for record in records:
             own = record.get("features")
             own = features_of(torch.as_tensor(record["joints"])) if own is None else torch.as_tensor(own)
-            own = own[:LONGEST].float()
-            lengths.append(len(own))
-            features.append(torch.nn.functional.pad(own, (0, 0, 0, LONGEST - len(own))))
-            captions.append(tuple(record["captions"]))
-        require(len(features) > 0, "clips", 0, "at least one")
-        return cls(torch.stack(features), torch.tensor(lengths), captions)
+            pieces.append(own[:LONGEST].float())
+            captions.append(tuple(record.get("captions") or (record["caption"],)))
+        require(len(pieces) > 0, "clips", 0, "at least one")
+        return cls(torch.cat(pieces), torch.tensor([len(piece) for piece in pieces]), captions)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def frames(self) -> Float[Tensor, "frames 263"]:
-        """Every frame of every clip, one after the other."""
-        return self.features[torch.arange(LONGEST) < self.lengths[:, None]]
-
     def at_least(self, frames: int) -> Int[Tensor, " some"]:
-        """Numbers of the clips that have so many frames."""
+        """Numbers of the clips that have so many frames.
+
+        Raises:
+            ValueError: there is none.
+        """
+        longest = int(self.lengths.max())
+        require(frames <= longest, "frames", frames, f"at most {longest}, those of the longest clip")
         return (self.lengths >= frames).nonzero()[:, 0]
 
     def windows(
@@ -77,19 +79,30 @@ class MotionClips:
     ) -> Float[Tensor, "batch frames 263"]:
         """A piece of `frames` frames of each clip, from anywhere in it."""
         starts = _starts(self.lengths[batch] - frames, generator)
-        return self.features[batch[:, None], starts[:, None] + torch.arange(frames)]
+        return self._pieces(batch, starts, frames)
 
     def crops(self, batch: Int[Tensor, " batch"], generator: torch.Generator) -> Crops:
-        """A piece of each clip whose length is whole tokens; one time in three it lacks another token (MoMask)."""
+        """A piece of each clip, from anywhere in it, whose length is whole tokens.
+
+        One time in three it lacks another token (arXiv 2312.00063's code), and it never has none.
+        """
         whole = self.lengths[batch] // FRAMES_PER_TOKEN
         shorter = torch.rand(len(batch), generator=generator) < 1 / 3
         tokens = (whole - shorter.long()).clamp(min=1)
         starts = _starts(self.lengths[batch] - tokens * FRAMES_PER_TOKEN, generator)
         most = int(tokens.max())
-        at = torch.arange(most * FRAMES_PER_TOKEN)
-        taken = self.features[batch[:, None], (starts[:, None] + at).clamp(max=LONGEST - 1)]
-        inside = at < tokens[:, None] * FRAMES_PER_TOKEN
+        taken = self._pieces(batch, starts, most * FRAMES_PER_TOKEN)
+        inside = torch.arange(most * FRAMES_PER_TOKEN) < tokens[:, None] * FRAMES_PER_TOKEN
         return Crops(taken * inside[..., None], torch.arange(most) >= tokens[:, None], tokens)
+
+    def _pieces(self, batch: Tensor, starts: Tensor, frames: int) -> Float[Tensor, "batch frames 263"]:
+        firsts = (self.lengths.cumsum(0) - self.lengths)[batch] + starts
+        rows = firsts[:, None] + torch.arange(frames)
+        return self.frames[rows.clamp(max=len(self.frames) - 1)]
+
+    def every_caption(self) -> Iterator[str]:
+        """All captions of all clips."""
+        return (text for texts in self.captions for text in texts)
 
     def texts(self, batch: Int[Tensor, " batch"], generator: torch.Generator) -> list[str]:
         """One of the captions of each clip."""

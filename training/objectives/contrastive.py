@@ -1,7 +1,7 @@
 """CLIP models of our own: their tokenizer, their shape and the objective that trains them."""
 
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from ..datasets.captioned_images import CaptionedImages
 from ..datasets.pocketworld.descriptions import RELATIONS
 from ..datasets.pocketworld.scene import MAX_OBJECTS, SHAPES
-from .matching import matching_loss
+from .matching import matching_loss, numbered
 
 SPECIAL_TOKENS = {
     "pad_token": "<pad>",
@@ -306,9 +306,3 @@ def claimed_relation(record: dict[str, Any]) -> tuple[int, int]:
         return -1, -1
     target, subject = (SHAPES.index(clause["class"]) for clause in record["include"])
     return subject * len(SHAPES) + target, RELATIONS.index(record["include"][1]["position"][0])
-
-
-def numbered(keys: Iterable[Hashable]) -> Int[Tensor, " count"]:
-    """The number of each key, in the order in which they first come."""
-    numbers: dict[Hashable, int] = {}
-    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

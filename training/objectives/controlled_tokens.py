@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ...pipelines.motion.motion_controls import control_features
 from ...pipelines.motion.motion_features import joints_of_features
 from .masked_tokens import BETAS, WEIGHT_DECAY, CodedMotion, corrupted, hide
 
@@ -30,11 +29,11 @@ class ControlledMotion(NamedTuple):
 class ControlledTokens:
     """An objective (see `pipelines.fitting.loop.Objective`): a branch learns, all else is frozen.
 
-    Its loss is `code_weight` x cross-entropy of all codes + `joint_weight` x mean distance (L1) of the controlled joints
-    of the motion that is expected under the logits.
+    Its loss is `code_weight` x cross-entropy of all codes + `joint_weight` x mean distance (L1) of the controlled
+    joints of the motion that is expected under the logits.
 
     Args:
-        branch: what learns; called as `ControlMMControlBranch`.
+        branch: what learns; called as `ControlMMControlBranch`; its `features` make what it reads.
         transformer: whose trunk it adds to.
         autoencoder: decodes codes; `denormalized` gives features.
         controlled: makes `ControlledMotion` of a batch.
@@ -56,31 +55,29 @@ class ControlledTokens:
         self.parts: dict[str, nn.Module] = {"branch": branch}
         self.transformer, self.autoencoder, self.controlled = transformer, autoencoder, controlled
         self.learning_rate, self.code_weight, self.joint_weight = learning_rate, code_weight, joint_weight
-        self.control_joints = tuple(branch.config.control_joints)
+        self.features = branch.features
 
     def optimizer(self, part: str) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parts[part].parameters(), self.learning_rate, BETAS, weight_decay=WEIGHT_DECAY)
 
     def loss(self, part: str, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        (ids, padding, text), joints, mask = self._given(batch, generator)
+        coded, joints, mask = self.controlled(batch, generator)
         transformer, codes = self.transformer, self.transformer.config.num_codes
-        hidden = hide(padding, generator)
+        ids, hidden = coded.ids[..., 0].clamp(min=0), hide(coded.padding, generator)
         shown = corrupted(ids, hidden, codes, generator)
+        device = next(transformer.parameters()).device
+        given = (ids, shown, coded.padding, coded.text, joints, mask)
+        ids, shown, padding, text, joints, mask = (x.to(device) for x in given)
         with torch.no_grad():
-            now = self._joints(self._latents(shown.masked_fill(padding, codes), codes), padding)
-            control = control_features(now, joints, mask, self.control_joints)
+            control = self.features(joints, self._joints(self._latents(shown, codes), padding), mask)
         logits = transformer(shown, text, padding, self.parts[part], control).float()
-        expected = self.autoencoder.expect(torch.softmax(logits, -1)) * ~padding[..., None]
+        expected = self.autoencoder.expect(torch.softmax(logits, -1))
         away = (self._joints(expected, padding) - joints).abs()[mask].mean()
         known = F.cross_entropy(logits[~padding], ids[~padding])
         return self.code_weight * known + self.joint_weight * away, {"codes": known.item(), "metres": away.item()}
 
     def preview(self, modules: dict[str, nn.Module]) -> None:
         return None
-
-    def _given(self, batch: Any, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
-        coded, joints, mask = self.controlled(batch, generator)
-        return (coded.ids[..., 0].clamp(min=0), coded.padding, coded.text), joints, mask
 
     def _latents(self, ids: Tensor, codes: int) -> Tensor:
         """Of the first layer; what is masked is the mean code."""

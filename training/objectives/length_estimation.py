@@ -32,8 +32,9 @@ class LengthEstimation:
         return adamw(self.parts[part], self.learning_rate, weight_decay=0.05)
 
     def loss(self, part: str, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        text, tokens = self.told(batch, generator)
-        logits = self.parts[part](text).float()
+        estimator = self.parts[part]
+        text, tokens = (x.to(next(estimator.parameters()).device) for x in self.told(batch, generator))
+        logits = estimator(text).float()
         away = (logits.argmax(-1) - tokens).abs().float().mean()
         return F.cross_entropy(logits, tokens), {"tokens_off": away.item()}
 

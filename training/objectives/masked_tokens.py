@@ -34,9 +34,7 @@ class CodedMotion:
 Coded = Callable[[Any, torch.Generator], CodedMotion]
 
 
-def hide(
-    padding: Bool[Tensor, "batch tokens"], generator: torch.Generator
-) -> Bool[Tensor, "batch tokens"]:
+def hide(padding: Bool[Tensor, "batch tokens"], generator: torch.Generator) -> Bool[Tensor, "batch tokens"]:
     """Tokens to hide: round(cos(pi u / 2) n) of each sample's n, at least one, anywhere."""
     counts = (~padding).sum(1)
     share = torch.cos(math.pi / 2 * torch.rand(len(padding), generator=generator))
@@ -78,16 +76,17 @@ class MaskedTokens:
         return torch.optim.AdamW(self.parts[part].parameters(), self.learning_rate, BETAS, weight_decay=WEIGHT_DECAY)
 
     def loss(self, part: str, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        given = self.coded(batch, generator)
+        given, weight = self.coded(batch, generator), self.embedding.weight
         hidden = hide(given.padding, generator)
         ids = given.ids[..., 0].masked_fill(given.padding, 0)
         shown = corrupted(ids, hidden, self.codes, generator).masked_fill(given.padding, self.codes + 1)
         if self.noise:
             soft = F.one_hot(shown, self.codes + 2).float()
-            noise = torch.randn(soft.shape, generator=generator)
-            shown = (soft + self.noise * noise).to(self.embedding.weight) @ self.embedding.weight
-        logits = self.parts[part](shown, given.text, given.padding)
-        counted = ~given.padding if self.everywhere else hidden
+            soft = soft + self.noise * torch.randn(soft.shape, generator=generator)
+            shown = soft.to(weight) @ weight
+        text, padding, hidden, ids = (x.to(weight.device) for x in (given.text, given.padding, hidden, ids))
+        logits = self.parts[part](shown.to(weight.device), text, padding)
+        counted = ~padding if self.everywhere else hidden
         right = (logits.argmax(-1) == ids)[hidden].float().mean()
         return F.cross_entropy(logits.float()[counted], ids[counted]), {"right": right.item()}
 
@@ -113,12 +112,13 @@ class ResidualTokens:
         return torch.optim.AdamW(self.parts[part].parameters(), self.learning_rate, BETAS, weight_decay=WEIGHT_DECAY)
 
     def loss(self, part: str, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        given = self.coded(batch, generator)
+        given, device = self.coded(batch, generator), next(self.parts[part].parameters()).device
         share = 1 - torch.cos(math.pi / 2 * torch.rand(len(given.ids), generator=generator))
         layer = (share * (self.layers - 2)).round().long() + 1
-        wanted = given.ids.gather(2, layer[:, None, None].expand(*given.padding.shape, 1))[..., 0]
-        logits = self.parts[part](given.ids.clamp(min=0), layer, given.text, given.padding)
-        counted = ~given.padding
+        layer, ids, text, padding = (x.to(device) for x in (layer, given.ids, given.text, given.padding))
+        wanted = ids.gather(2, layer[:, None, None].expand(*padding.shape, 1))[..., 0]
+        logits = self.parts[part](ids.clamp(min=0), layer, text, padding)
+        counted = ~padding
         right = (logits.argmax(-1) == wanted)[counted].float().mean()
         return F.cross_entropy(logits.float()[counted], wanted[counted]), {"right": right.item()}
 

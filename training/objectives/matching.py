@@ -1,6 +1,7 @@
 """Learning one space for motions and texts, in which each text finds its motion by distance."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,8 @@ from torch import Tensor, nn
 from .adamw import adamw
 
 
-@dataclass(frozen=True)
-class CaptionedMotions:
-    """Motions with what is said of them, padded to one size.
+class CaptionedMotions(NamedTuple):
+    """One batch: motions with what is said of them, padded to one size.
 
     Attributes:
         features: normalised features of frames.
@@ -28,9 +28,6 @@ class CaptionedMotions:
     word_counts: Int[Tensor, " clips"]
     groups: Int[Tensor, " clips"]
 
-    def __len__(self) -> int:
-        return len(self.features)
-
 
 def matching_loss(logits: Float[Tensor, "batch batch"], groups: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
     """CLIP's symmetric cross-entropy (arXiv 2103.00020, figure 3), where items of one group are all right answers.
@@ -45,7 +42,7 @@ def matching_loss(logits: Float[Tensor, "batch batch"], groups: Int[Tensor, " ba
 
 
 class Matching:
-    """An objective (see `pipelines.fitting.loop.Objective`): texts find their motions; batches are indices.
+    """An objective (see `pipelines.fitting.loop.Objective`): texts find their motions.
 
     Logits are negative Euclidean distances, which R-precision ranks and the matching score averages; a temperature is
     not needed, as embeddings have no fixed length. Guo et al. compare each text with its own motion and with one other,
@@ -54,25 +51,29 @@ class Matching:
 
     Args:
         evaluator: called with features, lengths, words and word counts; its output has `motion` and `text`.
-        data: what it learns from.
+        captioned: makes `CaptionedMotions` of a batch.
         learning_rate: peak.
         weight_decay: of AdamW.
     """
 
-    def __init__(self, evaluator: nn.Module, data: CaptionedMotions, learning_rate: float, weight_decay: float = 0.01):
+    def __init__(
+        self,
+        evaluator: nn.Module,
+        captioned: Callable[[Any, torch.Generator], CaptionedMotions],
+        learning_rate: float,
+        weight_decay: float = 0.01,
+    ) -> None:
         self.parts: dict[str, nn.Module] = {"evaluator": evaluator}
-        self.data, self.learning_rate, self.weight_decay = data, learning_rate, weight_decay
+        self.captioned, self.learning_rate, self.weight_decay = captioned, learning_rate, weight_decay
 
     def optimizer(self, part: str) -> torch.optim.Optimizer:
         return adamw(self.parts[part], self.learning_rate, self.weight_decay)
 
-    def loss(
-        self, part: str, batch: Int[Tensor, " batch"], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        data, device, batch = self.data, batch.device, batch.cpu()
-        given = (data.features, data.lengths, data.words, data.word_counts, data.groups)
-        features, lengths, words, word_counts, groups = (values[batch].to(device) for values in given)
-        said = self.parts[part](features, lengths, words, word_counts)
+    def loss(self, part: str, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        evaluator = self.parts[part]
+        device = next(evaluator.parameters()).device
+        features, lengths, words, word_counts, groups = (x.to(device) for x in self.captioned(batch, generator))
+        said = evaluator(features, lengths, words, word_counts)
         distances = torch.cdist(
             said.text.float(), said.motion.float(), compute_mode="donot_use_mm_for_euclid_dist"
         )  # [texts, motions]
@@ -82,3 +83,9 @@ class Matching:
 
     def preview(self, modules: dict[str, nn.Module]) -> None:
         return None
+
+
+def numbered(keys: Iterable[Hashable]) -> Int[Tensor, " count"]:
+    """The number of each key, in the order in which they first come."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -10,7 +10,7 @@ from pocket_diffusers.eval.scores.r_precision import r_precision
 from pocket_diffusers.hub_models.evaluator_controlmm import MotionTextEvaluator, MotionTextOutput
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
 from pocket_diffusers.training.datasets.streams import shuffled_batches
-from pocket_diffusers.training.objectives.matching import CaptionedMotions, Matching, matching_loss
+from pocket_diffusers.training.objectives.matching import CaptionedMotions, Matching, matching_loss, numbered
 
 
 def naive_loss(logits, groups):
@@ -39,8 +39,17 @@ def test_two_pairs_by_hand():
     assert matching_loss(logits, torch.tensor([4, 4])).item() == pytest.approx(math.log(1 + math.exp(-2)) + 1)
 
 
+def all_of(data):
+    """Batches of indices into motions in memory."""
+    return lambda batch, generator: CaptionedMotions(*(values[batch] for values in data))
+
+
 class Places(nn.Module):
     """Embeds a text at its first word's number along x, and a motion at its first feature."""
+
+    def __init__(self):
+        super().__init__()
+        self.idle = nn.Parameter(torch.zeros(1))
 
     def forward(self, features, lengths, words, word_counts):
         return MotionTextOutput(motion=features[:, 0], text=nn.functional.pad(words[:, :1].float(), (0, 1)))
@@ -51,15 +60,19 @@ def test_logits_are_negative_distances():
     data = CaptionedMotions(
         motions[:, None], torch.ones(3), torch.tensor([[0], [2], [9]]), torch.ones(3), torch.tensor([0, 1, 2])
     )
-    loss, metrics = Matching(Places(), data, 1e-3).loss("evaluator", torch.arange(3), torch.Generator())
+    loss, metrics = Matching(Places(), all_of(data), 1e-3).loss("evaluator", torch.arange(3), torch.Generator())
     distances = [[math.dist((text, 0), motion) for motion in motions.tolist()] for text in (0, 2, 9)]
     assert distances[1][1] == 5.0
     assert loss.item() == pytest.approx(naive_loss([[-d for d in row] for row in distances], [0, 1, 2]), abs=1e-5)
     assert metrics["distance"] == pytest.approx((3 + 5 + 1) / 3)
     assert metrics["found"] == pytest.approx(2 / 3), "motion 0 is nearer to text 2 than its own"
     grouped = CaptionedMotions(data.features, data.lengths, data.words, data.word_counts, torch.tensor([7, 7, 2]))
-    _, metrics = Matching(Places(), grouped, 1e-3).loss("evaluator", torch.arange(3), torch.Generator())
+    _, metrics = Matching(Places(), all_of(grouped), 1e-3).loss("evaluator", torch.arange(3), torch.Generator())
     assert metrics["found"] == 1.0
+
+
+def test_keys_are_numbered_as_they_come():
+    assert numbered(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
 
 
 def test_a_pair_at_one_place_has_a_gradient():
@@ -89,7 +102,7 @@ def small_evaluator():
 
 
 def test_every_weight_learns():
-    objective = Matching(small_evaluator(), pairs(), 1e-3)
+    objective = Matching(small_evaluator(), all_of(pairs()), 1e-3)
     loss, metrics = objective.loss("evaluator", torch.arange(64), torch.Generator())
     loss.backward()
     idle = [n for n, p in objective.parts["evaluator"].named_parameters() if p.grad is None or not p.grad.any()]
@@ -101,7 +114,7 @@ def test_every_weight_learns():
 @pytest.mark.slow
 def test_texts_find_their_motions():
     data = pairs()
-    objective = Matching(small_evaluator(), data, 5e-3)
+    objective = Matching(small_evaluator(), all_of(data), 5e-3)
     fit(objective, shuffled_batches(64, 64, 0), FitSettings(steps=150, warmup_steps=10), progress=False)
     evaluator = objective.parts["evaluator"].eval()
     with torch.no_grad():
