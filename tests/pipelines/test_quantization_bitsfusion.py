@@ -31,7 +31,7 @@ from torch import nn
 
 from pocket_diffusers import SnapGenPipeline, checkpoint
 from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
-from pocket_diffusers.pipelines import quantization_bitsfusion, sharded_weights, unfinished_work
+from pocket_diffusers.pipelines import quantization_choice_bitsfusion, sharded_weights, unfinished_work
 from pocket_diffusers.pipelines.calibration_bitsfusion import calibrated_bits
 from pocket_diffusers.pipelines.output_error import noise_inputs
 from pocket_diffusers.pipelines.quantization_bitsfusion import quantize_folder
@@ -694,7 +694,7 @@ def prompted(tmp_path_factory) -> tuple[Path, Path]:
 
 def test_calibrated_bits_are_those_of_the_config(prompted, tmp_path, monkeypatch):
     settings = {"iterations": 1, "learning_rate": 1e-4, "batch_size": 2, "steps": 2}
-    monkeypatch.setattr(quantization_bitsfusion, "calibrated_bits", partial(calibrated_bits, **settings))
+    monkeypatch.setattr(quantization_choice_bitsfusion, "calibrated_bits", partial(calibrated_bits, **settings))
     parts = []
     done = quantize_folder(prompted[0], tmp_path / "out", 3.8, progress=parts.append, calibrate=prompted[1])
     prompts = ["a red cube", "two green cones"]
