@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,16 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from .. import missing_package
 from .contact_sheet import contact_sheet
-from .files import write_json
+from .files import whole_file, write_json
+from .motion.bvh_file import write_bvh
+from .motion.glb_file import write_glb
+from .motion.joint_rotations import rig_of
+from .motion.motion_controls import MotionControls
+from .motion.motion_preview import moments, preview_frames
+from .motion.skeleton import FRAMES_PER_SECOND
+from .moving_picture import can_write_mp4, write_gif, write_mp4
 
 SHEET = "sheet.png"
 
@@ -285,6 +294,47 @@ class DetectionOutput(Output):
         return _save_json(folder, captions, [found.to_dict() for found in self.detections])
 
 
+@dataclass
+class MotionOutput(Output):
+    """Motions of a person: metres, Y up, 20 frames a second, the joints of `motion/skeleton.py`.
+
+    Attributes:
+        joints: places in the world, of each sample a float32 tensor [frames, 22, 3].
+        features: HumanML3D's description of it, not normalised, float32 [frames, 263].
+        contacts: of left ankle, left toes, right ankle and right toes with the floor, in [0, 1], float32 [frames, 4].
+        controls: targets that the joints were to reach, None for a sample that had none; the field is None where no
+            sample had any.
+    """
+
+    joints: list[Float[Tensor, "frames 22 3"]] | Float[Tensor, "batch frames 22 3"]
+    features: list[Float[Tensor, "frames 263"]] | Float[Tensor, "batch frames 263"]
+    contacts: list[Float[Tensor, "frames 4"]] | Float[Tensor, "batch frames 4"]
+    controls: list[MotionControls | None] | None = None
+
+    def save(self, folder: Path, captions: Sequence[str]) -> list[str]:
+        """What programs for animation, viewers and numpy read, under one name a sample.
+
+        .glb: a figure with its skeleton; .bvh: the skeleton; .joints.npy and .features.npy: the arrays; .gif and, where
+        imageio-ffmpeg is installed, .mp4: a preview with the controls as red dots. `SHEET` shows moments of all.
+
+        Returns:
+            The name of each sample's .glb.
+
+        Warns:
+            UserWarning: there are no .mp4, as imageio-ffmpeg is missing; names the extra that brings it.
+        """
+        controls = [None] * len(captions) if self.controls is None else self.controls
+        if not can_write_mp4():
+            warnings.warn(str(missing_package("an MP4 beside each GIF", "imageio-ffmpeg", "train")), stacklevel=2)
+        files, pictures, samples = [], [], zip(self.joints, self.features, controls, captions, strict=True)
+        for index, (joints, features, asked, caption) in enumerate(samples):
+            frames = _save_motion(folder, index, caption, joints.cpu(), features.cpu(), asked)
+            pictures.append(moments(frames))
+            files.append(file_name(index, caption, ".glb"))
+        contact_sheet(pictures, captions).save(folder / SHEET)
+        return files
+
+
 def file_name(index: int, caption: str, suffix: str) -> str:
     """Such as "002-a-blue-sphere.png": what sorts in order, and any file system takes."""
     words = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:48].rstrip("-")
@@ -296,3 +346,23 @@ def _save_json(folder: Path, captions: Sequence[str], records: Sequence[dict[str
     for record, file in zip(records, files, strict=True):
         write_json(folder / file, record)
     return files
+
+
+def _save_motion(
+    folder: Path, index: int, caption: str, joints: Tensor, features: Tensor, controls: MotionControls | None
+) -> np.ndarray:
+    """Writes the files of one motion and returns its preview."""
+
+    def path(suffix: str) -> Path:
+        return folder / file_name(index, caption, suffix)
+
+    rig, frames = rig_of(joints), preview_frames(joints, controls=controls)
+    write_glb(path(".glb"), rig, caption or "motion")
+    write_bvh(path(".bvh"), rig)
+    for name, array in (("joints", joints), ("features", features)):
+        with whole_file(path(f".{name}.npy")) as draft, draft.open("wb") as file:
+            np.save(file, array.float().numpy(), allow_pickle=False)
+    write_gif(path(".gif"), frames, FRAMES_PER_SECOND)
+    if can_write_mp4():
+        write_mp4(path(".mp4"), frames, FRAMES_PER_SECOND)
+    return frames

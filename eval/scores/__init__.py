@@ -1,1 +1,1 @@
-"""Scores: pictures, detections or files in, one number with its settings out."""
+"""Scores: pictures, detections, motions or files in, one number with its settings out."""

@@ -1,10 +1,11 @@
-"""Rotary position embedding over two axes."""
+"""Where tokens stand: rotary embedding over two axes, and sines and cosines of one."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 ROPE_THETA = 10000.0  # RoFormer, arXiv 2104.09864, section 3.2.2
+SINUSOIDAL_THETA = 10000.0  # Attention Is All You Need, arXiv 1706.03762, section 3.5
 
 
 def rotary_table(
@@ -37,3 +38,16 @@ def rotate(
     cos, sin = (part.to(x.dtype) for part in table)
     a, b, c, d = x.chunk(4, dim=-1)
     return x * cos + torch.cat([-b, a, -d, c], dim=-1) * sin
+
+
+def sinusoidal_table(tokens: int, dim: int, device: torch.device | None = None) -> Float[Tensor, "tokens dim"]:
+    """Sines (even channels) and cosines (odd ones) of a token's place, slower from pair to pair, in float32.
+
+    Raises:
+        ValueError: when `dim` is odd.
+    """
+    if dim % 2:
+        raise ValueError(f"dim must be even for sines beside cosines, not {dim}.")
+    speeds = SINUSOIDAL_THETA ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+    angles = torch.arange(tokens, device=device, dtype=torch.float32)[:, None] * speeds
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -40,15 +40,22 @@ class RelativePositionBias(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Softmax attention with a bias on its scores; keys and values from `context` where there is one.
 
+    Args:
+        dim: channels of the tokens.
+        head_dim: channels of a head.
+        context_dim: channels of the context; None for that of the tokens.
+        dropout: of the weights, in training.
+
     Raises:
         ValueError: when heads of `head_dim` channels do not divide `dim`.
     """
 
-    def __init__(self, dim: int, head_dim: int, context_dim: int | None = None) -> None:
+    def __init__(self, dim: int, head_dim: int, context_dim: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % head_dim:
             raise ValueError(f"{dim} channels do not divide into heads of {head_dim}: choose a multiple.")
         self.heads = dim // head_dim
+        self.dropout = dropout
         self.form: AttentionForm = "fused"
         self.to_q = nn.Linear(dim, dim)
         self.to_kv = nn.Linear(context_dim or dim, 2 * dim)
@@ -63,10 +70,11 @@ class MultiHeadAttention(nn.Module):
         q = self._by_head(self.to_q(x))
         k, v = (self._by_head(part) for part in self.to_kv(x if context is None else context).chunk(2, dim=-1))
         bias = None if bias is None else bias.to(q.dtype)
+        dropout = self.dropout if self.training else 0.0
         if self.form == "explicit":
-            out = explicit_attention(q, k, v, bias)
+            out = explicit_attention(q, k, v, bias, dropout)
         else:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return self.to_out(out.transpose(1, 2).flatten(2))
 
     def _by_head(self, tokens: Tensor) -> Tensor:

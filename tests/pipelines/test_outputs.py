@@ -1,6 +1,7 @@
 """Outputs keep what they are given, and refuse what cannot be."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
+from pocket_diffusers.pipelines.motion.forward_kinematics import chained
+from pocket_diffusers.pipelines.motion.motion_controls import MotionControls
+from pocket_diffusers.pipelines.motion.skeleton import bone_lengths, rest_directions
 from pocket_diffusers.pipelines.outputs import (
     DetectionOutput,
     Detections,
     ImageClassificationOutput,
     ImageOutput,
     MaskRLE,
+    MotionOutput,
     file_name,
 )
 
@@ -144,3 +149,46 @@ def test_what_was_recognised_is_kept_as_json(tmp_path):
     output = ImageClassificationOutput(labels=[("one", "two")], scores=[(0.75, 0.25)], logits=torch.zeros(1, 2))
     (file,) = output.save(tmp_path, ["digit"])
     assert json.loads((tmp_path / file).read_text()) == {"labels": ["one", "two"], "scores": [0.75, 0.25]}
+
+
+def motion(frames, controls=None):
+    """Of a figure at rest that goes ahead, as a pipeline returns one sample."""
+    root = torch.stack([torch.zeros(frames), torch.full([frames], 0.9), torch.linspace(0, 0.5, frames)], -1)
+    bones = (rest_directions() * bone_lengths()[:, None]).expand(frames, 22, 3)
+    joints = chained(bones, root)
+    return MotionOutput([joints], [torch.randn(frames, 263)], [torch.ones(frames, 4)], controls)
+
+
+def test_motions_are_kept_for_animators_viewers_and_numpy(tmp_path):
+    mask = torch.zeros(3, 22, dtype=torch.bool)
+    mask[1, 0] = True
+    asked = MotionControls(torch.ones(3, 22, 3), mask)
+    output = MotionOutput.joined([motion(3, [asked]), motion(2, [None])])
+    assert output.save(tmp_path, ["A person walks.", "Another"]) == ["000-a-person-walks.glb", "001-another.glb"]
+    suffixes = [".bvh", ".features.npy", ".gif", ".glb", ".joints.npy", ".mp4"]
+    stems = ["000-a-person-walks", "001-another"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(stem + suffix for stem in stems for suffix in suffixes), "sheet.png",
+    ]  # fmt: skip
+    for sample, stem in enumerate(stems):
+        for name in ("joints", "features"):
+            kept = np.load(tmp_path / f"{stem}.{name}.npy")
+            assert kept.dtype == np.float32 and np.array_equal(kept, output[name][sample].numpy())
+    assert "Frames: 3\n" in (tmp_path / "000-a-person-walks.bvh").read_text()
+    assert b'"name":"A person walks."' in (tmp_path / "000-a-person-walks.glb").read_bytes()
+    assert Image.open(tmp_path / "000-a-person-walks.gif").n_frames == 3
+
+
+def test_motions_without_ffmpeg_say_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.warns(UserWarning, match="an MP4 beside each GIF needs imageio-ffmpeg, which comes with the extra"):
+        motion(2).save(tmp_path, ["walk"])
+    assert {path.suffix for path in tmp_path.iterdir()} == {".bvh", ".npy", ".gif", ".glb", ".png"}
+
+
+def test_a_motion_that_is_not_finite_is_refused_before_a_file_is_there(tmp_path):
+    output = motion(2)
+    output.joints[0][1, 5] = float("nan")
+    with pytest.raises(ValueError, match="joints must be finite, but hold NaN or infinity"):
+        output.save(tmp_path, ["walk"])
+    assert not list(tmp_path.iterdir())

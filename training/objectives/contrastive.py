@@ -15,6 +15,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from ..datasets.captioned_images import CaptionedImages
 from ..datasets.pocketworld.descriptions import RELATIONS
 from ..datasets.pocketworld.scene import MAX_OBJECTS, SHAPES
+from .matching import matching_loss
 
 SPECIAL_TOKENS = {
     "pad_token": "<pad>",
@@ -170,7 +171,7 @@ def contrastive_loss(
     scale: Float[Tensor, ""],
     groups: Int[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
-    """CLIP's symmetric cross-entropy (arXiv 2103.00020, figure 3), where items of one group are all right answers.
+    """`matching_loss` of the products of unit vectors, as CLIP has it.
 
     Captions that claim the same are no negatives of each other, though their words may differ.
 
@@ -179,10 +180,7 @@ def contrastive_loss(
         scale: of their products.
         groups: number of what each caption claims.
     """
-    logits = scale * image @ text.T
-    same = (groups[:, None] == groups[None]).float()
-    target = same / same.sum(dim=1, keepdim=True)
-    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+    return matching_loss(scale * image @ text.T, groups)
 
 
 def patch_labels(pair_maps: UInt8[Tensor, "count size size"], patch: int) -> Int[Tensor, "count patches"]:

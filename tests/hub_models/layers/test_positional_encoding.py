@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from pocket_diffusers.hub_models.layers.positional_encoding import ROPE_THETA, rotary_table, rotate
+from pocket_diffusers.hub_models.layers.positional_encoding import ROPE_THETA, rotary_table, rotate, sinusoidal_table
 
 
 def at(x, table, row, column, width):
@@ -39,3 +41,17 @@ def test_scores_depend_on_relative_position_only():
 def test_head_that_does_not_divide_raises():
     with pytest.raises(ValueError, match="multiple of 4 .* not 6"):
         rotary_table(2, 2, 6)
+
+
+def test_sines_and_cosines_are_those_of_the_definition():
+    table = sinusoidal_table(50, 8)
+    for place in (0, 1, 7, 49):
+        for pair in range(4):
+            angle = place / 10000 ** (2 * pair / 8)
+            assert table[place, 2 * pair].item() == pytest.approx(math.sin(angle), abs=1e-5)
+            assert table[place, 2 * pair + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_sines_beside_cosines_need_an_even_width():
+    with pytest.raises(ValueError, match="dim must be even .* not 7"):
+        sinusoidal_table(3, 7)

@@ -110,10 +110,10 @@ def _cache_key(*request: Any) -> str:
     return hashlib.sha256(repr((world_version(), *request)).encode()).hexdigest()[:32]
 
 
-def world_version() -> str:
-    """A digest of the code that makes the world, so that a cache of an older world is not taken for this one."""
+def world_version(folder: Path = Path(__file__).parent) -> str:
+    """A digest of the code that makes a world, so that a cache of an older world is not taken for this one."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

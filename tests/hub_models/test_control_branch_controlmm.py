@@ -1,0 +1,219 @@
+"""What ControlMM's control branch is and computes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pocket_diffusers.hub_models.control_branch_controlmm import SIX_JOINTS, ControlMMControlBranch
+from pocket_diffusers.hub_models.transformer_controlmm import ControlMMTransformer
+from pocket_diffusers.pipelines.motion.skeleton import CONTROL_JOINTS
+
+PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+
+
+def random(*shape, seed=0, scale=1.0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def make_base():
+    torch.manual_seed(0)
+    sizes = {"width": 16, "num_layers": 2, "num_heads": 4, "ff_width": 24}
+    model = ControlMMTransformer(num_codes=10, code_width=6, text_width=5, **sizes)
+    for index, parameter in enumerate(model.parameters()):
+        parameter.data = random(*parameter.shape, seed=index, scale=0.3)
+    return model.eval()
+
+
+def make(base=None, joined=True, **options):
+    """A branch of two joints; `joined` has numbers in place of the zeros that it begins with."""
+    torch.manual_seed(1)
+    branch = ControlMMControlBranch.from_transformer(
+        base or make_base(), **{"control_joints": (0, 2), "conv_width": 8, "conv_depth": 2, **options}
+    )
+    if joined:
+        for index, layer in enumerate([branch.control_in, *branch.layers_out]):
+            layer.weight.data = random(16, 16, seed=50 + index, scale=0.3)
+            layer.bias.data = random(16, seed=70 + index, scale=0.3)
+    return branch.eval()
+
+
+def inputs(batch=2):
+    ids = torch.randint(10, (batch, 5), generator=torch.Generator().manual_seed(3))
+    return ids, random(batch, 5, seed=4), random(batch, 20, 12, seed=5)
+
+
+def controlled(base, branch, batch=2, padding=None):
+    ids, text, control = inputs(batch)
+    return base(ids, text, padding, branch, control)
+
+
+@pytest.mark.parametrize(("preset", "parameters"), [("paper-pelvis", 21_372_160), ("paper", 21_418_240)])
+def test_paper_has_the_derived_sizes(preset, parameters):
+    with torch.device("meta"):
+        branch = ControlMMControlBranch.from_preset(preset)
+    assert sum(p.numel() for p in branch.parameters()) == parameters
+    assert sum(p.numel() for p in branch.trunk.parameters()) == 11_045_888
+
+
+def test_nano_copies_the_trunk_of_the_nano_transformer():
+    with torch.device("meta"):
+        branch, base = ControlMMControlBranch.from_preset("nano"), ControlMMTransformer.from_preset("nano")
+    shapes = [{name: p.shape for name, p in model.trunk.named_parameters()} for model in (branch, base)]
+    assert shapes[0] == shapes[1]
+    assert sum(p.numel() for p in branch.parameters()) < 0.8e6
+
+
+def test_it_knows_the_joints_that_control_is_measured_at():
+    assert SIX_JOINTS == CONTROL_JOINTS
+
+
+def test_a_new_branch_is_a_copy_that_changes_nothing():
+    base = make_base()
+    branch = make(base, joined=False)
+    theirs = base.trunk.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in branch.trunk.state_dict().items())
+    assert not {p.data_ptr() for p in branch.parameters()} & {p.data_ptr() for p in base.parameters()}
+    ids, text, _ = inputs()
+    assert torch.equal(controlled(base, branch), base(ids, text))
+    assert torch.equal(controlled(base, branch, padding=PADDING), base(ids, text, PADDING))
+    assert branch.control_encoder.conv_out.weight.any(), "only what joins begins at zero"
+
+
+@pytest.mark.parametrize("into_frozen_input", [False, True])
+def test_it_adds_to_every_layer_what_its_copy_makes_of_controlled_tokens(into_frozen_input):
+    """Layer by layer, as the paper draws it: the copy and the frozen trunk side by side."""
+    base = make_base()
+    branch = make(base, control_into_frozen_input=into_frozen_input)
+    ids, text, control = inputs()
+    starts = []
+    handle = base.trunk.layers[0].register_forward_pre_hook(lambda module, args: starts.append(args[0]))
+    base(ids, text)
+    handle.remove()
+    x = starts[0]  # [2, 1 + 5, 16]
+    c = branch.control_in(branch.control_encoder(control.transpose(1, 2)).transpose(1, 2))
+    h = torch.cat([x[:, :1], x[:, 1:] + c], 1)
+    frozen = h if into_frozen_input else x
+    for index, layer in enumerate(branch.trunk.layers):
+        h = layer(h)
+        zero = branch.layers_out[index]
+        frozen = base.trunk.layers[index](frozen) + h @ zero.weight.T + zero.bias
+    torch.testing.assert_close(base(ids, text, None, branch, control), base.head(frozen[:, 1:]), atol=1e-5, rtol=1e-5)
+
+
+def test_features_are_ways_and_targets_where_a_joint_is_controlled():
+    branch = make()
+    targets, joints = random(1, 20, 4, 3, seed=6), random(1, 20, 4, 3, seed=7)
+    mask = torch.zeros(1, 20, 4, dtype=torch.bool)
+    mask[0, 3, 0] = mask[0, 5, 2] = mask[0, 6, 1] = True  # the branch does not know joint 1
+    targets[0, 5, 2] = 0  # the origin is a target as any other
+    targets[~mask] = torch.nan
+    features = branch.features(targets, joints, mask)
+    wanted = torch.zeros(1, 20, 12)
+    wanted[0, 3, 0:3] = targets[0, 3, 0] - joints[0, 3, 0]
+    wanted[0, 5, 3:6] = -joints[0, 5, 2]
+    wanted[0, 3, 6:9] = targets[0, 3, 0]
+    assert torch.equal(features, wanted)
+
+
+def test_gradients_flow_from_features_to_controlled_joints_only():
+    branch = make()
+    joints = random(1, 20, 4, 3, seed=7).requires_grad_()
+    mask = torch.zeros(1, 20, 4, dtype=torch.bool)
+    mask[0, 3, 0] = True
+    branch.features(
+        torch.full((1, 20, 4, 3), torch.nan).masked_fill(mask[..., None], 1.0), joints, mask
+    ).sum().backward()
+    assert torch.equal(joints.grad, -mask[..., None].expand(1, 20, 4, 3).float())
+
+
+def test_control_reaches_its_tokens_and_the_prompt_gets_none():
+    base = make_base()
+    branch = make(base, control_into_frozen_input=True)
+    x, control = random(2, 6, 16, seed=8), inputs()[2]
+    start, _ = branch(x, control)
+    assert torch.equal(start[:, 0], x[:, 0])
+    assert ((start[:, 1:] - x[:, 1:]).abs().amax(-1) > 1e-4).all()
+    base_start, _ = make(base)(x, control)
+    assert base_start is x
+
+
+@torch.no_grad()
+def test_padding_has_no_influence():
+    base = make_base()
+    branch = make(base)
+    ids, text, control = inputs()
+    alone = base(ids[1:, :3], text[1:], None, branch, control[1:, :12])
+    control[1, 12:] = 100.0
+    padded = base(ids, text, PADDING, branch, control)
+    torch.testing.assert_close(padded[1:, :3], alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(padded[:1], base(ids[:1], text[:1], None, branch, control[:1]), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_samples_do_not_mix():
+    base = make_base()
+    branch = make(base)
+    ids, text, control = inputs(5)
+    alone = base(ids[3:4], text[3:4], None, branch, control[3:4])
+    torch.testing.assert_close(base(ids, text, None, branch, control)[3:4], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_backward_reaches_every_parameter_and_leaves_a_frozen_transformer_alone():
+    base = make_base().requires_grad_(False)
+    branch = make(base)
+    fused = controlled(base, branch, padding=PADDING)
+    fused.square().mean().backward()
+    assert not [name for name, p in branch.named_parameters() if not p.grad.abs().sum() > 0]
+    assert all(p.grad is None for p in base.parameters())
+    branch.set_attention_form("explicit")
+    torch.testing.assert_close(controlled(base, branch, padding=PADDING), fused, atol=1e-5, rtol=1e-5)
+
+
+def test_a_new_branch_learns_from_its_first_step():
+    """Zero layers have gradients though what is behind them has none yet."""
+    base = make_base().requires_grad_(False)
+    branch = make(base, joined=False)
+    F.cross_entropy(controlled(base, branch).flatten(0, 1), inputs()[0].flatten()).backward()
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in branch.layers_out)
+
+
+def test_gradients_are_the_same_with_checkpointing():
+    base = make_base().requires_grad_(False)
+    plain, spared = make(base).train(), make(base).train()
+    spared.enable_gradient_checkpointing()
+    for branch in (plain, spared):
+        controlled(base, branch).square().mean().backward()
+    for (name, one), (_, other) in zip(plain.named_parameters(), spared.named_parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, msg=name)
+
+
+@torch.no_grad()
+def test_saved_weights_come_back_bit_for_bit(tmp_path):
+    base = make_base()
+    branch = make(base)
+    branch.save_pretrained(tmp_path)
+    loaded = ControlMMControlBranch.from_pretrained(tmp_path)
+    assert tuple(loaded.config.control_joints) == (0, 2) and not loaded.config.control_into_frozen_input
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in branch.state_dict().items())
+    torch.testing.assert_close(controlled(base, loaded), controlled(base, branch), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make()(random(2, 6, 16), random(2, 20, 6)), r"= \[2, 20, 12\], not \[2, 20, 6\]"),
+        (
+            lambda: make()(random(2, 6, 16), random(2, 19, 12)),
+            r"control must be \[batch, frames, controls\] = .* 19, 12\]",
+        ),
+        (
+            lambda: make()(random(2, 6, 16), random(2, 20, 12), PADDING[:, :4]),
+            r"padding must be booleans .* \[2, 5\], not",
+        ),
+        (lambda: make(control_joints=()), r"control_joints must be one or more different joints, not \(\)"),
+        (lambda: make(control_joints=(0, 0)), r"different joints, not \(0, 0\)"),
+    ],
+)
+def test_what_does_not_fit_raises(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
