@@ -1,5 +1,6 @@
 """A plan, performed by a person."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,9 @@ def perform(plan: Plan, rng: np.random.Generator) -> Performance | None:
     for action in plan:
         pause = rng.uniform(0.1, 0.3) if ends else 0.0
         end = PERFORM[action.verb](track, end + pause, action, rng, seconds)
-        ends.append(round(end * FRAMES_PER_SECOND))
+        ends.append(math.ceil(end * FRAMES_PER_SECOND))
+        if ends[-1] >= MAX_FRAMES:
+            return None
     frames = max(MIN_FRAMES, round((end + rng.uniform(0.25, 0.6)) * FRAMES_PER_SECOND))
     if frames > MAX_FRAMES:
         return None
