@@ -47,7 +47,7 @@ def preview_frames(
         ValueError: for a wrong shape, values that are not finite, an odd size, or controls of another number of frames.
     """
     size = check_side("size", size, 2)
-    joints = check_joints(joints).cpu()
+    joints = check_joints(joints).detach().cpu()
     dots = _dots(joints, controls)
     starts, ends = posed_axes(rig_of(joints)).unbind(1)
     radii = np.array([radii for _, _, *radii, _ in CAPSULES]).T
