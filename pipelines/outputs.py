@@ -328,7 +328,7 @@ class MotionOutput(Output):
             warnings.warn(str(missing_package("an MP4 beside each GIF", "imageio-ffmpeg", "train")), stacklevel=2)
         files, pictures, samples = [], [], zip(self.joints, self.features, controls, captions, strict=True)
         for index, (joints, features, asked, caption) in enumerate(samples):
-            frames = _save_motion(folder, index, caption, joints.cpu(), features.cpu(), asked)
+            frames = _save_motion(folder, index, caption, joints.detach().cpu(), features.detach().cpu(), asked)
             pictures.append(moments(frames))
             files.append(file_name(index, caption, ".glb"))
         contact_sheet(pictures, captions).save(folder / SHEET)
