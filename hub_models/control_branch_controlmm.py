@@ -114,7 +114,7 @@ class ControlMMControlBranch(ModelMixin, ConfigMixin, PresetMixin):
         return controlled if self.config.control_into_frozen_input else x, residuals
 
     def _check(self, x: Tensor, control: Tensor, padding: Tensor | None) -> None:
-        batch, tokens = len(x), x.shape[1] - 1
+        batch, tokens = x.shape[0], x.shape[1] - 1
         wanted = (batch, tokens * 2**self.config.conv_stages, 6 * len(self.config.control_joints))
         if control.shape != wanted:
             raise ValueError(f"control must be [batch, frames, controls] = {list(wanted)}, not {list(control.shape)}.")

@@ -191,3 +191,19 @@ def test_saved_weights_come_back_bit_for_bit(tmp_path):
 def test_what_does_not_fit_raises(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_export_leaves_the_batch_free():
+    class Controlled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base = make_base()
+            self.branch = make(self.base)
+
+        def forward(self, ids, text, control, padding):
+            return self.base(ids, text, padding, self.branch, control)
+
+    net, batch = Controlled().eval(), torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(net, (*inputs(), PADDING), dynamic_shapes=({0: batch},) * 4).module()
+    three = (*inputs(3), PADDING[[0, 1, 1]])
+    torch.testing.assert_close(exported(*three), net(*three))
