@@ -111,6 +111,8 @@ def test_contenders_that_fail_have_rows_that_say_why(slug, name, monkeypatch, tm
         ]
 
     monkeypatch.setattr(cost_rows, "run_contenders", run)
+    for variable, value in getattr(CASES[slug], "ENVIRONMENT", {}).items():
+        monkeypatch.setenv(variable, value)
     benchmark, known = find_benchmark(slug), committed(slug, name)
     try:
         rows = benchmark.measure(name, tmp_path, replace(benchmark.settings, **CASES[slug].MEASURED))

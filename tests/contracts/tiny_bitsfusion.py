@@ -1,5 +1,8 @@
 """BitsFusion's pipeline with the parts of Stable Diffusion, tiny and real, and its UNet."""
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -128,12 +131,15 @@ MEASURED = {"picture_size": 16, "shape": "nano", "latent_size": 8, "repeats": 2,
 NOT_MEASURED = {
     "size": "a process of its own packs the folder: tests/eval/claims/bitsfusion/test_size.py measures a small one",
     "rivals": "they need an environment of their own: tests/eval/claims/bitsfusion/test_rivals.py has none",
-    "rivalcosts": "they need an environment of their own: tests/eval/claims/bitsfusion/test_rivals.py has none",
     "pictures": "it draws every prompt of a list: tests/eval/claims/bitsfusion/test_pictures.py rates fakes",
     "ladder": "it trains seven models: tests/eval/claims/bitsfusion/test_ladder.py trains none, and a tiny one",
     "exported": "exports take minutes: tests/eval/claims/bitsfusion/test_exported.py measures a bundle",
 }
+ENVIRONMENT = {"POCKET_RIVALS_PYTHON": sys.executable}
+"""Variables for contests in which every contender fails."""
+_RESULTS = Path(__file__).parents[2] / "eval" / "results" / "bitsfusion.json"
 LACKING = {
+    "rivals": {row["id"] for row in json.loads(_RESULTS.read_text()) if row["id"].startswith("rival-bytes-")},
     "size": {"quantization-memory", "folder-bytes", "folder-ratio", "saved-again"},  # where packing fails
 }
 """Measurement -> rows that `MEASURED` leaves out."""

@@ -5,7 +5,7 @@ from .costs import measure_rates, measure_unet_costs
 from .exported import measure_exported
 from .ladder import measure_ladder
 from .pictures import measure_pictures
-from .rivals import measure_rival_costs, measure_rivals
+from .rivals import measure_rivals
 from .separable import measure_separable
 from .settings import Settings
 from .size import measure_size
@@ -18,7 +18,6 @@ BENCHMARK = Benchmark(
         "rates": measure_rates,
         "size": measure_size,
         "rivals": measure_rivals,
-        "rivalcosts": measure_rival_costs,
         "pictures": measure_pictures,
         "ladder": measure_ladder,
         "separable": measure_separable,

@@ -1,4 +1,4 @@
-"""BitsFusion without training beside other libraries: what the output loses, bytes on disk, and what a step takes."""
+"""BitsFusion without training beside other libraries: what the output loses, and bytes on disk."""
 
 import os
 import shutil
@@ -19,19 +19,17 @@ from ....training.latents import encode_all, scaled
 from ....training.plot import import_figure
 from ...benchmark import MissingData, Run
 from ...drawing import load_committed
-from ...figures.bars import Bar, Panel, draw_costs
 from ...figures.lines import Line, draw_lines
 from ...results import Row
 from ...timing.contest import Contender, Measurement
-from ...timing.cost_rows import CostClaim, Costs, cost_rows, measure_costs, memory_panel, seconds_panel
+from ...timing.cost_rows import Costs, measure_costs
 from .rival_contenders import PROBES
 from .settings import Settings
-from .shape import FULL, shape_folder
+from .shape import FULL
 
 BUILDERS = f"{__package__}.rival_contenders"
 PYTHON, REQUIREMENTS = "POCKET_RIVALS_PYTHON", "eval/claims/bitsfusion/rivals.txt"
 FULL_NANO = "bitsfusion-nano-full"
-MEMORY_GB = 8.0  # that quantising Stable Diffusion 1.5's UNet, or a step of it, needs at most
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,6 @@ RIVALS = {
 }
 """SDNQ as it comes and with all that helps it at few bytes; "inner" leaves the first and the last layer alone, as it
 does there. torchao has no convolutions of so few bits and leaves them in float16."""
-COSTED = ("SDNQ uint2", "SDNQ uint3", "SDNQ uint4", "quanto int2", "quanto int4", "quanto int8", "torchao int8",
-          "GGUF TQ1_0", "GGUF TQ2_0", "GGUF Q4_0")  # fmt: skip
 MOST_BITS = 4  # up to which ours is to be better at equal bytes
 
 
@@ -87,9 +83,6 @@ def rivals_python() -> Path:
         what = f"is {named}, which is no file" if named else "is not set"
         raise MissingData(f"{PYTHON} {what}: set it to the python of an environment made by {REQUIREMENTS}.")
     return Path(named).absolute()
-
-
-# --- what the output loses ------------------------------------------------------------------------------------
 
 
 def measure_rivals(settings: Settings, run: Run) -> Iterator[Row]:
@@ -192,80 +185,3 @@ def by_library(costs: Costs) -> dict[str, list[Measurement]]:
         first, *_, last = one.name.split(" ")
         found.setdefault(f"{first} {last}" if last in ("codebook", "inner") else first, []).append(one)
     return found
-
-
-# --- what a step takes ----------------------------------------------------------------------------------------
-
-
-def measure_rival_costs(settings: Settings, run: Run) -> Iterator[Row]:
-    """Bytes, loading, seconds a step and memory at the shape of Stable Diffusion 1.5, each rival beside ours."""
-    import_figure()
-    python = rivals_python()
-    with shape_folder(settings.shape) as folder:
-        rivals = {name: RIVALS[name] for name in COSTED}
-        made = _making(settings, run, folder, python, rivals, "making")
-        budgets = {one.name: one.facts["bytes"] for one in made.found if one.error is None}
-        # Ours is compared where the least and the most bits of the comparison are asked of a library.
-        ends = {name: budgets[name] for name in ("GGUF TQ2_0", "GGUF Q4_0") if name in budgets}
-        ours = {ours_beside(name): Rival("ours", 0, {"bytes": count}) for name, count in ends.items()}
-        if not ours:
-            raise ValueError("No budget is known for ours, for GGUF's blocks could not be made.")
-        ours_made = _making(settings, run, folder, python, ours, "ours")
-        size = settings.latent_size
-        contenders = [
-            Contender(
-                name=name, build=f"{BUILDERS}:build_rival_step", memory_gb=MEMORY_GB, folder=folder, python=python,
-                arguments={"library": rival.library, "made": slug(name), "size": size},
-            )
-            for name, rival in {**ours, **{name: rivals[name] for name in budgets}}.items()
-        ]  # fmt: skip
-        costs = measure_costs(run, contenders, settings.repeats, settings.threads, "step")
-    smallest = next(iter(ours))
-    for name in budgets:
-        yield from cost_rows(run, costs, [
-            CostClaim(
-                id=f"rival-step-{slug(name)}", quantity="seconds", contender=smallest, rival=name,
-                claim=f"A step of a batch of 2 at {size}x{size} latents on the CPU, beside {name}.",
-            ),
-            CostClaim(
-                id=f"rival-memory-{slug(name)}", quantity="memory", contender=smallest, rival=name,
-                claim=f"Memory of that step's process, beside {name}.",
-            ),
-        ])  # fmt: skip
-        yield from loading_rows(run, name, costs.of(smallest), costs.of(name), costs)
-        yield run.row(
-            f"rival-folder-{slug(name)}", f"Weights of the whole UNet on the disk, beside {name}.",
-            measured=ours_made.of(smallest).facts["bytes"] / 1e6, rival=name, rival_measured=budgets[name] / 1e6,
-            unit="MB", better="lower", size="paper",
-        )  # fmt: skip
-    bytes_panel = Panel(
-        "weights on disk, MB",
-        [Bar(one.name, one.facts["bytes"] / 1e6) for one in (*ours_made.found, *made.found) if one.error is None],
-    )
-    title = f"UNet of Stable Diffusion 1.5's shape, {settings.threads} threads"
-    panels = [bytes_panel, seconds_panel("seconds a step", costs), memory_panel(costs)]
-    draw_costs(run.picture_path("rival-costs"), title, panels)
-
-
-def _making(settings: Settings, run: Run, folder: Path, python: Path, rivals: Mapping[str, Rival], part: str) -> Costs:
-    contenders = [
-        Contender(
-            name=name, build=f"{BUILDERS}:build_making", memory_gb=MEMORY_GB, folder=folder, python=python,
-            arguments={
-                "source": f"{FULL}/unet", "library": rival.library, "options": rival.options, "made": slug(name),
-            },
-        )
-        for name, rival in rivals.items()
-    ]  # fmt: skip
-    run.record_path(part).unlink(missing_ok=True)  # of a run that was broken off, whose folder is gone
-    return measure_costs(run, contenders, 1, settings.threads, part)
-
-
-def loading_rows(run: Run, name: str, ours: Measurement, rival: Measurement, costs: Costs) -> Iterator[Row]:
-    """Seconds in which both are loaded, if both could be."""
-    if ours.error is None and rival.error is None:
-        yield run.row(
-            f"rival-loading-{slug(name)}", f"Seconds until the whole UNet is loaded, beside {name}.",
-            measured=ours.facts["load_seconds"], rival=name, rival_measured=rival.facts["load_seconds"], unit="s",
-            better="lower", size="paper", date=costs.date, n=1,
-        )  # fmt: skip

@@ -170,7 +170,7 @@ def test_every_rung_has_rows_beside_the_control(pipeline, lessons, monkeypatch, 
     write_json(tmp_path / PACKED / "unet" / "config.json", {"quantization_config": CACHED.to_dict()})
     monkeypatch.setattr(ladder, "Raters", Raters)
     monkeypatch.setattr(ladder.Lessons, "load", lambda settings: lessons)
-    settings = Settings(checkpoints=tmp_path)
+    settings = Settings(checkpoints=tmp_path, ladder_images=2)
     run = Run(Benchmark("bitsfusion", settings, {}), "ladder", tmp_path)
     rows = {row.id: row for row in ladder.measure_ladder(settings, run)}
     assert set(rows) == {"geneval-control", "clip-control", "ladder-control-bytes"} | {

@@ -1,6 +1,5 @@
 """Rivals' rows out of contests that take no time, what a budget of bytes buys, and GGUF's UNet, which needs none."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -43,9 +42,8 @@ def test_without_an_environment_of_rivals_it_says_how_to_have_one(value, monkeyp
     monkeypatch.delenv(rivals.PYTHON, raising=False)
     if value is not None:
         monkeypatch.setenv(rivals.PYTHON, value)
-    for measure in (rivals.measure_rivals, rivals.measure_rival_costs):
-        with pytest.raises(MissingData, match=r"^POCKET_RIVALS_PYTHON is .*made by eval/claims/bitsfusion/rivals.txt"):
-            next(measure(SETTINGS, run))
+    with pytest.raises(MissingData, match=r"^POCKET_RIVALS_PYTHON is .*made by eval/claims/bitsfusion/rivals.txt"):
+        next(rivals.measure_rivals(SETTINGS, run))
     assert (Path(rivals.__file__).parents[3] / rivals.REQUIREMENTS).is_file()
 
 
@@ -80,8 +78,6 @@ def test_a_gguf_unet_is_its_blocks_and_computes_as_they_say(folder):
     assert facts["bytes"] == pytest.approx(packed / 32 * 18 + 2 * rest, rel=0.03)
     relative = rival_contenders.relative_rms(unet.conv_in.weight, full.conv_in.weight)
     assert 0.03 < relative < 0.12 and torch.equal(unet.conv_in.bias, full.conv_in.bias)
-    step = rival_contenders.build_rival_step("gguf", "made", 8)
-    assert step.call().sample.shape == (2, 16, 8, 8) and step.facts["load_seconds"] > 0
 
 
 def test_relative_rms_by_hand():
@@ -105,20 +101,6 @@ def test_rows_beside_a_rival(run):
     assert lost.measured is None and "failed: no luck." in lost.claim and not lost.passed
     row = rivals.failed_row(run, "torchao int4", Costs((found("torchao int4", "it broke."),), 1, "2025-01-31"))
     assert row.measured is None and "torchao int4 failed: it broke." in row.claim
-
-
-def test_costs_are_asked_for_in_the_rivals_environment(contest, run, monkeypatch):
-    monkeypatch.setenv(rivals.PYTHON, "/bin/sh")
-    facts = {"bytes": 250_000_000, "load_seconds": 2.0}
-    asked = contest(lambda one: (3.0,), errors=["quanto int2"], facts=lambda one: facts)
-    rows = {row.id: row for row in rivals.measure_rival_costs(SETTINGS, run)}
-    assert {str(one.python) for call in asked for one in call[0]} == {"/bin/sh"}
-    assert [call[3].stem for call in asked] == ["rivals-making", "rivals-ours", "rivals-step"]
-    assert {"rival-step-sdnq-uint2", "rival-memory-gguf-q4-0", "rival-loading-quanto-int4"} <= set(rows)
-    assert not any("quanto-int2" in name for name in rows)
-    assert rows["rival-folder-sdnq-uint4"].rival_measured == 250
-    assert json.dumps([one.arguments for call in asked for one in call[0]]).count("/tmp") == 0
-    assert (run.output / "bitsfusion-rival-costs.png").is_file()
 
 
 def test_probes_are_pictures_at_every_noise_with_their_captions():
