@@ -384,6 +384,20 @@ def quantize(
             "lose; --bits is the average then, 1.6 to 8. It takes hours.",
         ),
     ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Captioned pictures, a folder or a Hub dataset: let the UNet of a Stable Diffusion learn to be of few "
+            "bits. The paper's numbers of steps want a GPU.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="With --train: change one setting of the training; repeat for more."
+        ),
+    ] = None,
     component: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Which model of a pipeline to pack; its unet or transformer if left out."),
@@ -395,13 +409,17 @@ def quantize(
 
     Linear layers and 2D convolutions are packed one by one, so that a model need not fit into memory; what else a
     pipeline has is copied. Writes the folder to --output (outputs/quantize-NAME without it), which plain diffusers
-    loads after `import pocket_diffusers.hub_models.quantizer_bitsfusion`. Nothing is trained: below 3 bits pictures
-    will not hold without training; the error of the model's output is printed. Stop with Ctrl-C and run the same
-    command again: it goes on where it stopped.
+    loads after `import pocket_diffusers.hub_models.quantizer_bitsfusion`. The error of the model's output is printed.
+    Below 3 bits pictures will not hold without --train. Stop with Ctrl-C and run the same command again: it goes on
+    where it stopped.
 
     --cache-steps N puts a table in place of a UNet's time embedding and its projections: for these N steps pictures
     stay as they are to half precision, other numbers of steps are refused. --bits 1.99 leaves those layers as they are,
     which is 3.0 bits on average; with --cache-steps 50, as in the paper, it is 1.99.
+
+    --train runs the stages distill and finetune of `pocket train bitsfusion` with preset paper, and with --cache-steps
+    50 unless another number is given. `--set steps=2000` changes both stages. Checkpoints and metrics go to a folder
+    beside the result, its name with -training behind.
 
     Examples:
 
@@ -410,8 +428,20 @@ def quantize(
         pocket quantize my-finetune/unet/ --bits 3 --recipe bits.json -o unet-3bit
         pocket quantize stable-diffusion-v1-5/ --bits 2.5 --calibrate prompts.txt -o sd-calibrated
         pocket quantize owner/video-model --component transformer_2
+        pocket quantize stable-diffusion-v1-5/ --bits 1.99 --train pictures/ -o sd-trained
     """
     output = output or Path("outputs") / f"quantize-{Path(source).resolve().name}"
+    if settings and train is None:
+        raise ValueError("--set is of use only with --train.")
+    if train is not None:
+        training = _quietly_imported(".training.quantization_bitsfusion")
+        done = training.quantize_by_training(
+            source, output, train, bits, recipe, overwrite, cache_steps, component, calibrate,
+            _read_settings(settings or []),
+        )  # fmt: skip
+        if done is not None:  # of several under `accelerate launch`, one writes
+            print(f"Trained in {training.training_folder(output)}, which may be removed\n{done.told(output)}")
+        return
     quantization = _quietly_imported(".pipelines.quantization_bitsfusion")
     with _Progress("quantising", 1) as progress:
         done = quantization.quantize_folder(

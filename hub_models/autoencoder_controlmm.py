@@ -200,5 +200,5 @@ class MotionRVQVAE(ModelMixin, ConfigMixin, PresetMixin):
                 f"motion must be [batch, frames, {features}] of {ratio} frames or more, not {list(motion.shape)}."
             )
         tokens = motion.shape[1] // ratio
-        check_padding(padding, len(motion), tokens)
+        check_padding(padding, motion.shape[0], tokens)
         return self.encoder(motion[:, : tokens * ratio].transpose(1, 2), padding).transpose(1, 2)

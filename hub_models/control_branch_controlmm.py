@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar, Self
 
-import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -90,25 +89,6 @@ class ControlMMControlBranch(ModelMixin, ConfigMixin, PresetMixin):
         """
         set_attention_form(self, form)
 
-    def features(
-        self,
-        targets: Float[Tensor, "batch frames joints 3"],
-        joints: Float[Tensor, "batch frames joints 3"],
-        mask: Bool[Tensor, "batch frames joints"],
-    ) -> Float[Tensor, "batch frames controls"]:
-        """What the branch reads: for each of its joints the way from where it is to its target, then all targets.
-
-        Args:
-            targets: wanted places of all joints of the skeleton, in metres; what stands where `mask` is False, NaN
-                too, is not looked at.
-            joints: where they are in the motion as it is now; gradients flow to it.
-            mask: True where a joint has a target at a frame.
-        """
-        own = list(self.config.control_joints)
-        targets, joints, mask = targets[:, :, own], joints[:, :, own], mask[:, :, own, None]
-        ways = torch.where(mask, targets - joints, 0)
-        return torch.cat([ways, torch.where(mask, targets, 0)], 2).flatten(2)
-
     def forward(
         self,
         x: Float[Tensor, "batch keys width"],
@@ -119,7 +99,8 @@ class ControlMMControlBranch(ModelMixin, ConfigMixin, PresetMixin):
 
         Args:
             x: input of the trunk: the prompt's token, which gets no control, and the tokens of motion.
-            control: what `features` makes.
+            control: for each of its joints the way from where it is to its target, then all targets, x y z in metres;
+                0 where a joint is free.
             padding: True at tokens of motion behind the end of a clip.
 
         Raises:
@@ -133,7 +114,7 @@ class ControlMMControlBranch(ModelMixin, ConfigMixin, PresetMixin):
         return controlled if self.config.control_into_frozen_input else x, residuals
 
     def _check(self, x: Tensor, control: Tensor, padding: Tensor | None) -> None:
-        batch, tokens = len(x), x.shape[1] - 1
+        batch, tokens = x.shape[0], x.shape[1] - 1
         wanted = (batch, tokens * 2**self.config.conv_stages, 6 * len(self.config.control_joints))
         if control.shape != wanted:
             raise ValueError(f"control must be [batch, frames, controls] = {list(wanted)}, not {list(control.shape)}.")

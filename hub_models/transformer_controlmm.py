@@ -133,7 +133,7 @@ class ControlMMTransformer(ModelMixin, ConfigMixin, PresetMixin):
                 f"tokens must be ids [batch, tokens] or embeddings [batch, tokens, {width}], "
                 f"not {tokens.dtype} {list(tokens.shape)}."
             )
-        _check_text(text, len(tokens), self.config.text_width)
+        _check_text(text, tokens.shape[0], self.config.text_width)
         check_padding(padding, *tokens.shape[:2])
 
 
@@ -244,9 +244,9 @@ class ControlMMResidualTransformer(ModelMixin, ConfigMixin, PresetMixin):
         layers = self.config.num_quantizers
         if ids.ndim != 3 or ids.shape[2] < layers - 1:
             raise ValueError(f"ids must be [batch, tokens, {layers - 1} layers or more], not {list(ids.shape)}.")
-        _check_text(text, len(ids), self.config.text_width)
+        _check_text(text, ids.shape[0], self.config.text_width)
         check_padding(padding, *ids.shape[:2])
-        layer = torch.as_tensor(layer, device=ids.device).expand(len(ids))
+        layer = torch.as_tensor(layer, device=ids.device).expand(ids.shape[0])
         if not torch.compiler.is_compiling() and not bool(((layer >= 1) & (layer < layers)).all()):
             raise ValueError(f"layer must be from 1 to {layers - 1}, not {layer.unique().tolist()}.")
         return layer

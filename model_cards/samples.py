@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any
 
 from diffusers import DiffusionPipeline
-from torch import nn
 
 from ..hub_models.layers.low_bit import LowBitLayer
 from ..pipelines.files import read_json
@@ -20,7 +19,9 @@ from .template import CardTemplate
 FOLDER = "samples"
 SHEET = "sheet.png"
 BITS = "bits.png"
-"""Of weights of few bits: how many each layer has."""
+"""Of a denoiser of few bits: how many each layer has."""
+DENOISERS = ("unet", "transformer")
+"""Components whose bits are shown."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def renew_samples(template: CardTemplate, slug: str, weights: Path, folder: Path
 
 
 def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> None:
-    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, of packed
-    weights the bits of each layer, and a record.
+    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, of a
+    packed denoiser the bits of each layer, and a record.
 
     An earlier folder of samples is replaced; anything else there is not.
 
@@ -147,8 +148,8 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
 
 
 def packed_layers(pipeline: DiffusionPipeline) -> list[LayerBits]:
-    """The layers of few bits of a pipeline's models."""
-    models = [model for model in pipeline.components.values() if isinstance(model, nn.Module)]
+    """The layers of few bits of a pipeline's denoiser."""
+    models = [model for name, model in pipeline.components.items() if name in DENOISERS]
     return [
         LayerBits(name, layer.levels.bits, layer.weight_shape.numel())
         for model in models
@@ -158,4 +159,5 @@ def packed_layers(pipeline: DiffusionPipeline) -> list[LayerBits]:
 
 
 def _are_packed(weights: Path) -> bool:
-    return any("quantization_config" in read_json(path) for path in weights.glob("*/config.json"))
+    configs = (weights / name / "config.json" for name in DENOISERS)
+    return any("quantization_config" in read_json(path) for path in configs if path.is_file())

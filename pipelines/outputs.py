@@ -330,9 +330,8 @@ class MotionOutput(Output):
             warnings.warn(str(missing_package("an MP4 beside each GIF", "imageio-ffmpeg", "train")), stacklevel=2)
         files, pictures, samples = [], [], zip(self.joints, self.features, controls, captions, strict=True)
         for index, (joints, features, asked, caption) in enumerate(samples):
-            frames = _save_motion(
-                folder, index, caption, torch.as_tensor(joints).cpu(), torch.as_tensor(features).cpu(), asked
-            )
+            places, described = (torch.as_tensor(part).detach().cpu() for part in (joints, features))
+            frames = _save_motion(folder, index, caption, places, described, asked)
             pictures.append(moments(frames))
             files.append(file_name(index, caption, ".glb"))
         contact_sheet(pictures, captions).save(folder / SHEET)

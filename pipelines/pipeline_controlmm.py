@@ -16,7 +16,7 @@ from ..hub_models.layers.residual_vq import NO_CODE
 from ..hub_models.length_estimator_controlmm import ControlMMLengthEstimator
 from ..hub_models.transformer_controlmm import ControlMMResidualTransformer, ControlMMTransformer
 from .inputs import check_choice, check_count, check_number, require
-from .motion.motion_controls import MotionControls, batched
+from .motion.motion_controls import MotionControls, batched, control_features
 from .motion.motion_features import CONTACTS, NUM_FEATURES, joints_of_features
 from .motion.motion_objectives import ControlTargets, Objective, ObjectiveSum
 from .motion.motion_optimization import OPTIMIZATIONS, OptimizationSteps, optimized
@@ -319,7 +319,8 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
             known = self.autoencoder.expect(torch.softmax(logits, -1))
             latents = torch.where(hidden[..., None], latents, known)
         joints = joints_of_features(self._features(clips, latents))
-        return self.control_branch.features(asked.targets, joints, asked.mask).to(clips.text.dtype)
+        known = self.control_branch.config.control_joints
+        return control_features(joints, asked.targets, asked.mask, known).to(clips.text.dtype)
 
     def _guided(self, clips: Clips, tokens: Tensor, control: Tensor | None) -> Float[Tensor, "batch tokens codes"]:
         """Logits under guidance; control is seen with the prompt and without it."""

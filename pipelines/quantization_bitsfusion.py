@@ -6,40 +6,46 @@ Weights are read, rounded and packed layer by layer, so that the whole model is 
 import copy
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from .. import __version__
 from ..hub_models.layers.low_bit import LOW_BIT, LowBitLayer
 from ..hub_models.layers.low_bit_levels import Levels
 from ..hub_models.layers.time_embedding_cache import cached_widths, compute_projections, replaced_layers
-from ..hub_models.quantizer_bitsfusion import BitsFusionConfig, average_bits
-from .calibration_bitsfusion import calibrated_bits
+from ..hub_models.quantizer_bitsfusion import BitsFusionConfig, average_bits, low_bit_layers
 from .diffusers_folder import DiffusersFolder
-from .files import draft_folder, read_json, write_json
-from .hub_files import fetch_folder
+from .files import draft_folder, whole_folder, write_json
 from .inputs import require
-from .loading import find_model
 from .output_error import output_error
-from .repository import PACKAGE, meta_diffusers_model
-from .result_folder import refuse_to_destroy, write_record
-from .sharded_weights import SHARD_BYTES, ShardWriter, find_weights, read_tensors, weight_shapes
+from .quantization_choice_bitsfusion import (
+    ALL_TIMESTEPS,
+    MEASURED,
+    PUBLISHED_BITS,
+    ChosenModel,
+    choose_bits,
+    choose_model,
+)
+from .repository import PACKAGE
+from .result_folder import write_record
+from .sharded_weights import SHARD_BYTES, ShardWriter, read_tensors, weight_shapes
 from .unfinished_work import UnfinishedWork, unfinished_work
 
-PUBLISHED_BITS = 1.99
+__all__ = ["BITS_THAT_HOLD", "PUBLISHED_BITS", "Quantization", "quantize_folder", "replace_model"]
+
 BITS_THAT_HOLD = 3  # below these, pictures of weights that were only rounded fall apart
 REGISTERING = BitsFusionConfig.__module__
-CALIBRATED_BITS = (1.6, 8)
 CALIBRATING = 0.95  # of the work, where there is such
-MEASURED = "sensitivity"
 RESULT = ".result.partial"  # in the hidden folder
-ALL_TIMESTEPS = 1000  # of diffusers' schedulers, unless their config says otherwise
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Quantization:
         packed_bits: the same of the packed layers alone.
         relative_error: of the packed weights, as root of the sum of squares over that of the weights.
         output_error: the same of what the model answers to seeded noise half-way; None where its inputs are others.
+        trained: whether the weights learnt to be of few bits, and were not only rounded.
     """
 
     model_class: str
@@ -75,13 +82,14 @@ class Quantization:
     packed_bits: float
     relative_error: float
     output_error: float | None
+    trained: bool = False
 
     def told(self, target: Path) -> str:
         """These numbers, what they mean for pictures, and how the folder at `target` is loaded."""
         package = "diffusers" if hasattr(diffusers, self.loader) else PACKAGE
         warning = (
             ""
-            if self.packed_bits >= Levels(BITS_THAT_HOLD).bits_per_weight
+            if self.trained or self.packed_bits >= Levels(BITS_THAT_HOLD).bits_per_weight
             else f"Below {BITS_THAT_HOLD} bits pictures will not hold without training, which this was not.\n"
         )
         told = (
@@ -150,30 +158,22 @@ def quantize_folder(
     """
     start = time.perf_counter()
     target = Path(target)
-    place = fetch_folder(find_model(source) if isinstance(source, str) else source)
-    _check_target(place, target, overwrite)
-    folder = DiffusersFolder(place, component)
-    model = meta_diffusers_model(folder.model_folder, folder.model_class)
-    files, variant = find_weights(folder.model_folder, type(model))
+    chosen = choose_model(source, target, component, overwrite)
+    folder, model, files = chosen.folder, chosen.model, chosen.files
+    config = choose_bits(
+        chosen, bits, recipe, cache_steps, calibrate, target.parent / MEASURED, _share(progress, CALIBRATING)
+    )
+    progress = progress if calibrate is None else _share(progress, 1 - CALIBRATING)
     replaced = {} if cache_steps is None else _replaced_tensors(model)
-    timesteps = [] if cache_steps is None else _timesteps(folder, cache_steps)
-    if calibrate is None:
-        config = _config(bits, recipe, timesteps)
-    else:
-        config = _calibrated_config(
-            folder, bits, recipe, timesteps, Path(calibrate), target.parent / MEASURED, progress
-        )
-        progress = _share(progress, 1 - CALIBRATING)
-    packing = _Packing(_empty_layers(model, config, folder.model_folder, bits, recipe), replaced)
+    packing = _Packing(_empty_layers(model, config), replaced)
     shapes = weight_shapes(files)
     packing.check(shapes, files[0])
-    before = sum(file.stat().st_size for file in files)
-    with unfinished_work(target, _job(config, files)) as work, draft_folder(target, work.folder / RESULT) as draft:
+    with unfinished_work(target, _job(config, chosen)) as work, draft_folder(target, work.folder / RESULT) as draft:
         written = {key: math.prod(shape) for key, shape in shapes.items() if key not in replaced}
         _pack(packing, files, written, work, progress)
         inside = draft / (folder.component or "")
         inside.mkdir(exist_ok=True)
-        writer = ShardWriter(inside, variant, shard_bytes)
+        writer = ShardWriter(inside, chosen.variant, shard_bytes)
         if replaced:
             projections = compute_projections(model, config.cached_timesteps, _reader(model, files))
             writer.add("time_proj.projections", projections)
@@ -182,23 +182,67 @@ def quantize_folder(
             for name, packed in work.tensors(number).items():
                 writer.add(name, packed)
         after = writer.finish()
-        write_json(inside / "config.json", {**folder.config, "quantization_config": config.to_dict()}, sort_keys=True)
+        _write_config(folder, config, inside)
         folder.copy_rest(draft)
-        noise = _output_error(folder, config, files, inside, variant)
-        done = _result(model, folder, config, packing, before, after, noise)
+        noise = _output_error(chosen, config, inside, chosen.variant)
+        bits_by_layer = {name: layer.levels.bits for name, layer in packing.layers.items()}
+        done = _result(chosen, config, bits_by_layer, packing.relative_error, after, noise)
         inputs = {
-            "source": place.name if place == Path(source) else str(source), "bits": bits,
-            "recipe": recipe and Path(recipe).name, "cache_steps": cache_steps, "component": folder.component,
-            "calibrate": calibrate and Path(calibrate).name, "result": asdict(done),
+            "source": chosen.named, "bits": bits, "recipe": recipe and Path(recipe).name, "cache_steps": cache_steps,
+            "component": folder.component, "calibrate": calibrate and Path(calibrate).name, "result": asdict(done),
         }  # fmt: skip
         write_record(draft, "pocket quantize", inputs, None, time.perf_counter() - start)
     return done
 
 
-def _job(config: BitsFusionConfig, files: list[Path]) -> str:
-    """What packed layers depend on. Files count as the same while name, size and time of change are."""
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return json.dumps([__version__, config.to_dict(), stats], sort_keys=True, default=str)
+def replace_model(
+    chosen: ChosenModel, packed: Path, target: Path, inputs: Mapping[str, Any], seconds: float, beside: tuple[Path, ...]
+) -> Quantization:
+    """Copies a pipeline with a model that has learnt to be of few bits in place of its own, which it was made of.
+
+    Args:
+        chosen: its own.
+        packed: folder of the other, with weights that are packed.
+        target: the folder to make; there whole or not at all.
+        inputs: for its record.
+        seconds: likewise.
+        beside: files that belong to it.
+
+    Raises:
+        OSError: the target cannot be written.
+    """
+    folder, model = chosen.folder, chosen.folder.model_class.from_pretrained(packed)
+    config, layers = model.config["quantization_config"], low_bit_layers(model)
+    after = sum(file.stat().st_size for file in packed.glob("*.safetensors"))
+    with whole_folder(target) as draft:
+        inside = draft / (folder.component or "")
+        shutil.copytree(packed, inside)
+        _write_config(folder, config, inside)
+        folder.copy_rest(draft)
+        for file in beside:
+            shutil.copyfile(file, draft / file.name)
+        bits = {name: layer.levels.bits for name, layer in layers.items()}
+        error = _relative_error(chosen.files, layers)
+        done = _result(chosen, config, bits, error, after, _output_error(chosen, config, inside), trained=True)
+        write_record(draft, "pocket quantize", {**inputs, "result": asdict(done)}, None, seconds)
+    return done
+
+
+def _relative_error(files: list[Path], layers: Mapping[str, LowBitLayer]) -> float:
+    squares = squared_error = 0.0
+    for key, tensor in read_tensors(files, {f"{name}.weight" for name in layers}):
+        squares += _norm(tensor) ** 2
+        squared_error += _norm(layers[key.removesuffix(".weight")].rounded_weight().sub_(tensor)) ** 2
+    return math.sqrt(squared_error / squares) if squares else 0.0
+
+
+def _write_config(folder: DiffusersFolder, config: BitsFusionConfig, inside: Path) -> None:
+    write_json(inside / "config.json", {**folder.config, "quantization_config": config.to_dict()}, sort_keys=True)
+
+
+def _job(config: BitsFusionConfig, chosen: ChosenModel) -> str:
+    """What packed layers depend on."""
+    return json.dumps([__version__, config.to_dict(), chosen.stats], sort_keys=True, default=str)
 
 
 def _pack(
@@ -216,27 +260,28 @@ def _pack(
 
 
 def _output_error(
-    folder: DiffusersFolder, config: BitsFusionConfig, files: list[Path], packed: Path, variant: str | None
+    chosen: ChosenModel, config: BitsFusionConfig, packed: Path, variant: str | None = None
 ) -> float | None:
     def read(names: list[str]) -> dict[str, Tensor]:
-        return {name: tensor.float() for name, tensor in read_tensors(files, names)}
+        return {name: tensor.float() for name, tensor in read_tensors(chosen.files, names)}
 
-    times = sorted(config.cached_timesteps) or [ALL_TIMESTEPS // 2]
+    folder, times = chosen.folder, sorted(config.cached_timesteps) or [ALL_TIMESTEPS // 2]
     return output_error(folder.config, folder.model_class, read, packed, variant, times[len(times) // 2])
 
 
 def _result(
-    model: nn.Module, folder: DiffusersFolder, config: BitsFusionConfig, packing: "_Packing", before: int, after: int,
-    noise: float | None,
+    chosen: ChosenModel, config: BitsFusionConfig, bits: Mapping[str, int], relative_error: float, after: int,
+    noise: float | None, trained: bool = False,
 ) -> Quantization:  # fmt: skip
+    folder, model = chosen.folder, chosen.model
     counts = {name: layer.weight.numel() for name, layer in model.named_modules() if type(layer) in LOW_BIT}
-    bits = {name: layer.levels.bits for name, layer in packing.layers.items()}
+    before = sum(file.stat().st_size for file in chosen.files)
     steps = len(config.cached_timesteps)
     cache = (replaced_layers(model), steps * cached_widths(model)) if steps else ()
     return Quantization(
         type(model).__name__, folder.loader, folder.component, folder.other_models, len(bits), len(counts), before,
         after, steps, average_bits(counts, bits, *cache),
-        average_bits({name: counts[name] for name in bits}, bits), packing.relative_error, noise,
+        average_bits({name: counts[name] for name in bits}, bits), relative_error, noise, trained,
     )  # fmt: skip
 
 
@@ -292,83 +337,17 @@ def _norm(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(tensor.float()))
 
 
-def _check_target(source: Path, target: Path, overwrite: bool) -> None:
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} must be a folder that diffusers loads, which it is not.")
-    inner, outer = target.resolve(), source.resolve()
-    if inner == outer or outer in inner.parents or inner in outer.parents:
-        raise ValueError(f"the output must be a folder apart from {source}, not {target}.")
-    refuse_to_destroy(target, overwrite)
-
-
-def _config(bits: float, recipe: str | Path | None, timesteps: list[float]) -> BitsFusionConfig:
-    if recipe is None and bits == PUBLISHED_BITS:
-        return BitsFusionConfig.published(timesteps)
-    allowed = "a whole number from 1 to 8" + (f", or {PUBLISHED_BITS}" if recipe is None else " beside a recipe")
-    require(bits in range(1, 9), "bits", bits, allowed)
-    if recipe is None:
-        return BitsFusionConfig(default_bits=int(bits), cached_timesteps=timesteps)
-    try:
-        return BitsFusionConfig(read_json(recipe, dict), int(bits), cached_timesteps=timesteps)
-    except ValueError as error:
-        raise ValueError(f"{recipe}: {error}") from None
-
-
-def _calibrated_config(
-    folder: DiffusersFolder, bits: float, recipe: str | Path | None, timesteps: list[float], file: Path, measured: Path,
-    progress: Callable[[float], None],
-) -> BitsFusionConfig:  # fmt: skip
-    least, most = CALIBRATED_BITS
-    require(recipe is None, "recipe", recipe, "left out where layers get calibrated bits")
-    require(least <= bits <= most, "bits", bits, f"a number from {least} to {most} where they are calibrated")
-    require(folder.component == "unet", "calibrate", str(file), "left out for what is no pipeline's unet")
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing: it must be a text file of prompts, one a line.")
-    prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    require(bool(prompts), f"{file}", "an empty file", "of at least one prompt")
-    by_layer = calibrated_bits(
-        folder.place, prompts, bits, measured, cached_timesteps=timesteps, progress=_share(progress, CALIBRATING)
-    )
-    return BitsFusionConfig(by_layer, None, cached_timesteps=timesteps)
-
-
 def _share(progress: Callable[[float], None], share: float) -> Callable[[float], None]:
     """Progress of a part of the work."""
     return lambda part: progress(share * part)
 
 
-def _empty_layers(
-    model: nn.Module, config: BitsFusionConfig, folder: Path, bits: float, recipe: str | Path | None
-) -> dict[str, LowBitLayer]:
-    try:
-        by_layer = config.layer_bits(model)
-    except ValueError as error:
-        if recipe is not None:
-            raise ValueError(f"{recipe}: {error}") from None
-        if bits == PUBLISHED_BITS:
-            what = f"bits {bits} is the published recipe for Stable Diffusion 1.5's UNet, which {folder} does not hold"
-            raise ValueError(f"{what}: {error}") from None
-        raise ValueError(f"{folder}: {error}") from None
+def _empty_layers(model: ModelMixin, config: BitsFusionConfig) -> dict[str, LowBitLayer]:
     made = {}
-    for name, own in by_layer.items():
+    for name, bits in config.layer_bits(model).items():
         layer = model.get_submodule(name)
-        made[name] = LOW_BIT[type(layer)].of(layer, own)
+        made[name] = LOW_BIT[type(layer)].of(layer, bits)
     return made
-
-
-def _timesteps(folder: DiffusersFolder, steps: int) -> list[float]:
-    """The distinct timesteps that the pipeline's scheduler takes in so many steps, or all."""
-    scheduler = folder.scheduler
-    everything = ALL_TIMESTEPS if scheduler is None else scheduler.config.get("num_train_timesteps", ALL_TIMESTEPS)
-    whole = isinstance(steps, int) and not isinstance(steps, bool)
-    if scheduler is None:
-        allowed = f"{everything} for a model without the pipeline whose scheduler would say which timesteps"
-        require(whole and steps == everything, "cache_steps", steps, allowed)
-    require(whole and 1 <= steps <= everything, "cache_steps", steps, f"a whole number from 1 to {everything}")
-    if scheduler is None or steps == everything:
-        return list(range(everything))
-    scheduler.set_timesteps(steps)
-    return list(dict.fromkeys(scheduler.timesteps.tolist()))
 
 
 def _replaced_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -54,7 +54,7 @@ OPTIONS = {
     "train": "stage preset resume set seed output",
     "fit": "budget-mb codec steps size children cameras up level resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
-    "quantize": "bits recipe cache-steps calibrate component output overwrite",
+    "quantize": "bits recipe cache-steps calibrate train set component output overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
     "eval": "only output",
     "export": "to precision model output overwrite",
@@ -401,6 +401,29 @@ def test_quantize_says_what_it_packed_and_how_it_is_loaded(capsys, tmp_path, mon
     )
     assert "will not hold" not in run("quantize", "small/unet", "--overwrite")
     assert json.loads((out / "run.json").read_text())["inputs"]["bits"] == 4
+    assert "--set is of use only with --train" in complaint(capsys, "quantize", "small/unet", "--set", "steps=2")
+
+
+def test_quantize_trains_on_pictures_of_the_user_s(capsys, tmp_path, monkeypatch):
+    import datasets
+    from PIL import Image
+    from tiny_stable_diffusion import make_pipeline
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    make_pipeline().save_pretrained("sd")
+    Path("pictures").mkdir()
+    Image.new("RGB", (8, 8), "red").save("pictures/a.png")
+    Path("pictures/metadata.jsonl").write_text('{"file_name": "a.png", "text": "a red cube"}')
+    sizes = ("--set", "steps=1", "--set", "batch_size=1", "--set", "image_size=8")
+    said = run("quantize", "sd", "--bits", "1", "--train", "pictures", *sizes, "--cache-steps", "2")
+    out = Path("outputs/quantize-sd")
+    assert f"Trained in {out}-training, which may be removed" in said and "will not hold" not in said
+    assert f'    StableDiffusionPipeline.from_pretrained("{out}")' in said
+    inputs = json.loads((out / "run.json").read_text())["inputs"]
+    assert inputs["train"] == "pictures" and inputs["settings"] == {"steps": "1", "batch_size": "1", "image_size": "8"}
+    said = complaint(capsys, "quantize", "sd", "--train", "pictures", "--set", "steps", "-o", "other")
+    assert "--set 'steps' is no setting" in said and not Path("other").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from ..pipelines.inputs import require
 from ..pipelines.pipeline_bitsfusion import BitsFusionPipeline
 from ..pipelines.recognition.image_text_encoder import ImageTextEncoder
 from ..pipelines.repository import text_tower
+from ..pipelines.sampling.cached_steps import scheduled_timesteps
 from . import recipe_encoders
 from .conditions import StreamedConditions, cached_latents, cached_texts, encode_unmasked, shown_unmasked
 from .datasets.captioned_images import captioned_picture, pocketworld_images
@@ -216,7 +217,7 @@ def train_sensitivity(preset: SensitivityPreset, run: StageRun) -> Path:
     pipeline = full_precision(preset, run)
     pipeline.set_progress_bar_config(disable=True)
     clip = ImageTextEncoder.from_pretrained(run.begins_with("clip", preset.clip or run.earlier("clip")))
-    timesteps = sampled_timesteps(pipeline, preset.cache_steps)
+    timesteps = scheduled_timesteps(pipeline.scheduler, preset.cache_steps)
     with Progress() as bar:
         bits = calibrated_bits(
             pipeline, drawn_prompts(preset), preset.target, run.folder / "sensitivities", cached_timesteps=timesteps,
@@ -278,7 +279,7 @@ def full_precision(preset: SensitivityPreset | FinetunePreset, run: StageRun) ->
 
 def quantization(preset: DistillPreset, run: StageRun, pipeline: BitsFusionPipeline) -> BitsFusionConfig:
     """The bits of each layer that the preset asks for, and the timesteps of the sampler."""
-    timesteps = sampled_timesteps(pipeline, preset.cache_steps)
+    timesteps = scheduled_timesteps(pipeline.scheduler, preset.cache_steps)
     if preset.bits == "published":
         return BitsFusionConfig.published(timesteps)
     if preset.bits.isdecimal():
@@ -288,13 +289,6 @@ def quantization(preset: DistillPreset, run: StageRun, pipeline: BitsFusionPipel
     measured = Path(run.begins_with("sensitivity", run.earlier("sensitivity")))
     bits = read_json(measured / "config.json", dict)["quantization_config"]["bits"]
     return BitsFusionConfig(bits, default_bits=None, cached_timesteps=timesteps)
-
-
-def sampled_timesteps(pipeline: BitsFusionPipeline, steps: int) -> list[float]:
-    """The distinct timesteps that the pipeline's scheduler takes in so many steps."""
-    scheduler = copy.deepcopy(pipeline.scheduler)
-    scheduler.set_timesteps(steps)
-    return list(dict.fromkeys(scheduler.timesteps.tolist()))
 
 
 def noise_levels(pipeline: BitsFusionPipeline) -> DDPMScheduler:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...pipelines.files import whole_file
 from ...training.plot import import_figure
 
-OURS, RIVALS = "#d1495b", ("#2e4057", "#66a182", "#edae49", "#8d99ae", "#6c4f77")
+OURS, RIVALS = "#d1495b", ("#2e4057", "#66a182", "#edae49", "#8d99ae", "#6c4f77", "#3a86c8")
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,12 @@ def rig_of(joints: Float[Tensor, "frames 22 3"]) -> Rig:
         joints: places in the world in metres, Y up, floating point.
 
     Returns:
-        A rig in double precision whose joints are those of the clip to a millimetre.
+        A rig in double precision on the CPU, without gradients, whose joints are those of the clip to a millimetre.
 
     Raises:
         ValueError: for a wrong shape, no frame, or values that are not finite.
     """
-    joints = check_joints(joints).double()
+    joints = check_joints(joints).detach().cpu().double()
     bones = joints - joints[:, [max(parent, 0) for parent in PARENTS]]
     lengths = bones.norm(dim=-1, keepdim=True)
     directions = torch.where(lengths < SHORTEST_BONE, 0, bones / lengths.clamp(min=SHORTEST_BONE))

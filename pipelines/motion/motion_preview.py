@@ -25,7 +25,7 @@ SPACING, LINE_WIDTH, HORIZON = 0.5, 0.018, 6.5
 AIM, AZIMUTH, ELEVATION, DISTANCE, FOCAL = 0.86, np.radians(32), np.radians(15), 4.6, 1.9
 """Of the camera: the height in metres that it looks at, from where, and its focal length in sides of the picture."""
 
-FOLLOWING = 8.0
+FOLLOWING = 6
 """Frames: the camera keeps to the pelvis averaged over a bell of this width, so that it neither jumps nor sways."""
 
 LIGHT = np.array([0.35, 0.85, 0.55]) / np.linalg.norm([0.35, 0.85, 0.55])
@@ -47,7 +47,7 @@ def preview_frames(
         ValueError: for a wrong shape, values that are not finite, an odd size, or controls of another number of frames.
     """
     size = check_side("size", size, 2)
-    joints = check_joints(joints).cpu()
+    joints = check_joints(joints).detach().cpu()
     dots = _dots(joints, controls)
     starts, ends = posed_axes(rig_of(joints)).unbind(1)
     radii = np.array([radii for _, _, *radii, _ in CAPSULES]).T
@@ -72,10 +72,12 @@ def moments(frames: UInt8[np.ndarray, "frames size size 3"]) -> Image.Image:
 
 
 def _course(pelvis: np.ndarray) -> np.ndarray:
-    """Where on the floor the camera aims [frames, 3]."""
-    frames = np.arange(len(pelvis))
-    weights = np.exp(-0.5 * ((frames[:, None] - frames) / FOLLOWING) ** 2)
-    return weights @ (pelvis * [1, 0, 1]) / weights.sum(1, keepdims=True)
+    """Where on the floor the camera aims [frames, 3]; before and after the clip the pelvis goes on as it went."""
+    reach = 3 * FOLLOWING
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / FOLLOWING) ** 2)
+    longer = np.pad(pelvis * [1, 0, 1], ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
+    columns = [np.convolve(column, weights / weights.sum(), "valid") for column in longer.T]
+    return np.stack(columns, 1)
 
 
 def _camera(center: np.ndarray) -> Camera:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from ..files import read_json
+from ..repository import is_local_path
 
 
 class ImageTextEncoder:
@@ -53,12 +54,16 @@ class ImageTextEncoder:
         """The encoder of a folder or a Hub id, scaling as its `preprocessor_config.json` says, if it has one.
 
         Raises:
-            OSError: it is no CLIP model, or cannot be reached.
+            FileNotFoundError: there is no such folder, or a file of it is missing.
+            OSError: weights are missing, or a Hub id cannot be reached.
+            ValueError: the weights are not those of the CLIP that its config describes.
         """
+        if is_local_path(source):
+            _check_files(Path(source))
         file = preprocessor_file(source)
         scaling = {} if file is None else read_json(file, dict)
         named = {"mean": "image_mean", "std": "image_std"}
-        clip = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        clip = _whole_clip(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
         return cls(clip, tokenizer, **{name: scaling[key] for name, key in named.items() if key in scaling})
 
@@ -107,6 +112,32 @@ class ImageTextEncoder:
     ) -> Float[Tensor, " count"]:
         """The cosine of each picture with its own text."""
         return (self.encode_images(pictures) * self.encode_texts(texts)).sum(1)
+
+
+def _check_files(folder: Path) -> None:
+    """Refuses a folder in whose place transformers would make up a CLIP of its own, or say nothing that is of use."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} must be a folder with a CLIP model, which it is not.")
+    tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    wanted = next((names for names in tokenizers if all((folder / name).is_file() for name in names)), tokenizers[0])
+    for name in ("config.json", *wanted):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing.")
+
+
+def _whole_clip(source: str | Path) -> CLIPModel:
+    """A model none of whose weights transformers has drawn at random, for they were missing."""
+    try:
+        clip, loading = CLIPModel.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except RuntimeError:
+        raise ValueError(f"{source} must hold weights of the sizes that its config.json says.") from None
+    if loading["missing_keys"]:
+        raise ValueError(
+            f"{source} must hold the weights of a CLIP model, but {min(loading['missing_keys'])} is missing."
+        )
+    return clip
 
 
 def preprocessor_file(source: str | Path) -> Path | None:

@@ -38,6 +38,15 @@ def cached_steps(unet: nn.Module, scheduler: SchedulerMixin) -> list[int] | None
     return [count for count in range(1, len(cached) + 1) if _timesteps(scheduler, count) <= cached]
 
 
+def scheduled_timesteps(scheduler: SchedulerMixin, steps: int) -> list[float]:
+    """The distinct timesteps that a scheduler takes in so many steps, in their order; all for as many as there are."""
+    if steps == scheduler.config.get("num_train_timesteps"):
+        return list(range(steps))
+    scheduler = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(steps)
+    return list(dict.fromkeys(scheduler.timesteps.tolist()))
+
+
 def _timesteps(scheduler: SchedulerMixin, steps: int) -> set[float]:
     scheduler.set_timesteps(steps)
     return set(scheduler.timesteps.tolist())

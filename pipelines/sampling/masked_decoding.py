@@ -18,7 +18,7 @@ def masked_counts(step: int, steps: int, tokens: Int[Tensor, " batch"]) -> Int[T
     For 49 tokens in 10 steps: 49, 48, 46, 42, 38, 31, 25, 17, 9 and 1.
     """
     share = math.cos(math.pi / 2 * step / max(1, steps - 1))
-    return (share * tokens).round().clamp(min=1).long()
+    return (share * tokens.double()).round().clamp(min=1).long()
 
 
 def least_certain(

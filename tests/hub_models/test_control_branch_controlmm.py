@@ -100,32 +100,6 @@ def test_it_adds_to_every_layer_what_its_copy_makes_of_controlled_tokens(into_fr
     torch.testing.assert_close(base(ids, text, None, branch, control), base.head(frozen[:, 1:]), atol=1e-5, rtol=1e-5)
 
 
-def test_features_are_ways_and_targets_where_a_joint_is_controlled():
-    branch = make()
-    targets, joints = random(1, 20, 4, 3, seed=6), random(1, 20, 4, 3, seed=7)
-    mask = torch.zeros(1, 20, 4, dtype=torch.bool)
-    mask[0, 3, 0] = mask[0, 5, 2] = mask[0, 6, 1] = True  # the branch does not know joint 1
-    targets[0, 5, 2] = 0  # the origin is a target as any other
-    targets[~mask] = torch.nan
-    features = branch.features(targets, joints, mask)
-    wanted = torch.zeros(1, 20, 12)
-    wanted[0, 3, 0:3] = targets[0, 3, 0] - joints[0, 3, 0]
-    wanted[0, 5, 3:6] = -joints[0, 5, 2]
-    wanted[0, 3, 6:9] = targets[0, 3, 0]
-    assert torch.equal(features, wanted)
-
-
-def test_gradients_flow_from_features_to_controlled_joints_only():
-    branch = make()
-    joints = random(1, 20, 4, 3, seed=7).requires_grad_()
-    mask = torch.zeros(1, 20, 4, dtype=torch.bool)
-    mask[0, 3, 0] = True
-    branch.features(
-        torch.full((1, 20, 4, 3), torch.nan).masked_fill(mask[..., None], 1.0), joints, mask
-    ).sum().backward()
-    assert torch.equal(joints.grad, -mask[..., None].expand(1, 20, 4, 3).float())
-
-
 def test_control_reaches_its_tokens_and_the_prompt_gets_none():
     base = make_base()
     branch = make(base, control_into_frozen_input=True)
@@ -217,3 +191,19 @@ def test_saved_weights_come_back_bit_for_bit(tmp_path):
 def test_what_does_not_fit_raises(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_export_leaves_the_batch_free():
+    class Controlled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base = make_base()
+            self.branch = make(self.base)
+
+        def forward(self, ids, text, control, padding):
+            return self.base(ids, text, padding, self.branch, control)
+
+    net, batch = Controlled().eval(), torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(net, (*inputs(), PADDING), dynamic_shapes=({0: batch},) * 4).module()
+    three = (*inputs(3), PADDING[[0, 1, 1]])
+    torch.testing.assert_close(exported(*three), net(*three))

@@ -31,7 +31,7 @@ from torch import nn
 
 from pocket_diffusers import SnapGenPipeline, checkpoint
 from pocket_diffusers.hub_models.quantizer_bitsfusion import BitsFusionConfig
-from pocket_diffusers.pipelines import quantization_bitsfusion, sharded_weights, unfinished_work
+from pocket_diffusers.pipelines import quantization_choice_bitsfusion, sharded_weights, unfinished_work
 from pocket_diffusers.pipelines.calibration_bitsfusion import calibrated_bits
 from pocket_diffusers.pipelines.output_error import noise_inputs
 from pocket_diffusers.pipelines.quantization_bitsfusion import quantize_folder
@@ -64,6 +64,22 @@ def folder(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("models") / "unet"
     conditional_unet(16, 32).save_pretrained(place)
     return place
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """With fewer layers, where any serve."""
+    place = tmp_path_factory.mktemp("models") / "unet"
+    conditional_unet(16).save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def shaped_like_sd(tmp_path_factory) -> Path:
+    """A pipeline whose UNet has the layers of Stable Diffusion 1.5, narrow ones."""
+    place = tmp_path_factory.mktemp("shaped")
+    conditional_unet(8, 16, 32, 32, layers_per_block=2).save_pretrained(place / "sd")
+    return conditional_pipeline(place / "source", place / "sd", PNDMScheduler(**PNDM))
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +137,14 @@ def test_the_error_of_the_output_is_that_of_whole_models(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("bits", "said"), [(2, True), (3, False), (4, False)])
-def test_what_is_said_of_pictures(folder, tmp_path, bits, said):
-    text = quantize_folder(folder, tmp_path / "out", bits).told(tmp_path / "out")
+def test_what_is_said_of_pictures(small, tmp_path, bits, said):
+    text = quantize_folder(small, tmp_path / "out", bits).told(tmp_path / "out")
     assert ("Below 3 bits pictures will not hold without training" in text) == said
     assert "from diffusers import UNet2DConditionModel" in text
 
 
-def test_half_precision_of_a_variant_stays_one(folder, tmp_path):
-    half = UNet2DConditionModel.from_pretrained(folder).half()
+def test_half_precision_of_a_variant_stays_one(small, tmp_path):
+    half = UNet2DConditionModel.from_pretrained(small).half()
     half.save_pretrained(tmp_path / "half", variant="fp16")
     half.float().save_pretrained(tmp_path / "rounded")
     quantize_folder(tmp_path / "half", tmp_path / "out")
@@ -205,9 +221,8 @@ def test_transformers_are_packed_by_the_classes_of_their_layers(tmp_path):
     SD3Transformer2DModel.from_pretrained(tmp_path / "out")
 
 
-def test_the_published_recipe_is_for_the_layers_of_stable_diffusion_1_5(folder, tmp_path):
-    conditional_unet(8, 16, 32, 32, layers_per_block=2).save_pretrained(tmp_path / "sd")
-    done = quantize_folder(tmp_path / "sd", tmp_path / "out", 1.99)
+def test_the_published_recipe_is_for_the_layers_of_stable_diffusion_1_5(folder, shaped_like_sd, tmp_path):
+    done = quantize_folder(shaped_like_sd / "unet", tmp_path / "out", 1.99)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["quantization_config"]["bits"] == BitsFusionConfig.published().bits
     left = done.layers_in_all - done.layers
@@ -256,9 +271,9 @@ def test_a_cache_of_the_scheduler_s_timesteps_is_that_of_diffusers(folder, recip
     assert json.loads((tmp_path / "ours/run.json").read_text())["inputs"]["cache_steps"] == 50
 
 
-def test_timesteps_between_whole_numbers_survive_the_file(folder, tmp_path):
+def test_timesteps_between_whole_numbers_survive_the_file(small, tmp_path):
     scheduler = EulerDiscreteScheduler(timestep_spacing="linspace")
-    source = conditional_pipeline(tmp_path / "source", folder, scheduler)
+    source = conditional_pipeline(tmp_path / "source", small, scheduler)
     quantize_folder(source, tmp_path / "out", cache_steps=7)
     read = UNet2DConditionModel.from_pretrained(tmp_path / "out/unet")
     scheduler.set_timesteps(7)
@@ -283,10 +298,8 @@ def test_a_model_alone_has_a_cache_of_every_timestep(folder, tmp_path):
     assert (plain.average_bits, plain.layers - cached.layers) == (8, 2 + 2 + 2 + 4)
 
 
-def test_bits_of_the_published_recipe_with_its_cache(tmp_path):
-    conditional_unet(8, 16, 32, 32, layers_per_block=2).save_pretrained(tmp_path / "sd")
-    source = conditional_pipeline(tmp_path / "source", tmp_path / "sd", PNDMScheduler(**PNDM))
-    done = quantize_folder(source, tmp_path / "out", 1.99, cache_steps=2)
+def test_bits_of_the_published_recipe_with_its_cache(shaped_like_sd, tmp_path):
+    done = quantize_folder(shaped_like_sd, tmp_path / "out", 1.99, cache_steps=2)
     assert (done.layers, done.layers_in_all) == (258, 258 + 22 + 2)
     assert done.average_bits < done.packed_bits  # with the layers of time it is more, since those count 32 bits
     UNet2DConditionModel.from_pretrained(tmp_path / "out/unet")
@@ -475,21 +488,21 @@ def test_bad_models(folder, tmp_path, fault):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_our_own_result_is_not_quantised_again(folder, tmp_path):
-    quantize_folder(folder, tmp_path / "out")
+def test_our_own_result_is_not_quantised_again(small, tmp_path):
+    quantize_folder(small, tmp_path / "out")
     with pytest.raises(ValueError, match="is quantised already, by bitsfusion"):
         quantize_folder(tmp_path / "out", tmp_path / "again")
 
 
-def test_weights_of_zeros_stay_zeros(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "model")
+def test_weights_of_zeros_stay_zeros(small, tmp_path):
+    shutil.copytree(small, tmp_path / "model")
     _with_tensor(tmp_path / "model", "conv_out.weight", torch.zeros_like)
     quantize_folder(tmp_path / "model", tmp_path / "out", 1)
     assert not UNet2DConditionModel.from_pretrained(tmp_path / "out").conv_out.weight.any()
 
 
-def test_outputs_that_must_not_be_written(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "models" / "unet")
+def test_outputs_that_must_not_be_written(small, tmp_path):
+    shutil.copytree(small, tmp_path / "models" / "unet")
     source = tmp_path / "models" / "unet"
     for inside in (source, source / "out", tmp_path / "models"):
         with pytest.raises(ValueError, match=f"output must be a folder apart from .*, not {re.escape(str(inside))}"):
@@ -531,27 +544,25 @@ def stop_after(seconds: float):
     return progress
 
 
-def test_an_interrupted_run_goes_on_where_it_was(folder, recipe, tmp_path):
-    source = conditional_pipeline(tmp_path / "source", folder, PNDMScheduler(**PNDM))
-    oracle = quantize_folder(source, tmp_path / "oracle", 2, recipe, cache_steps=5, shard_bytes=20_000)
+def test_an_interrupted_run_goes_on_where_it_was(small, recipe, tmp_path):
+    source = conditional_pipeline(tmp_path / "source", small, PNDMScheduler(**PNDM))
+    oracle = quantize_folder(source, tmp_path / "oracle", 2, recipe, cache_steps=5, shard_bytes=4_000)
     for part in (0.3, 0.6):
         with pytest.raises(KeyboardInterrupt):
             quantize_folder(source, tmp_path / "out", 2, recipe, progress=stop_after(part), cache_steps=5)
         assert not (tmp_path / "out").exists()
-    pieces = list((tmp_path / ".out.unfinished").glob("*.safetensors"))
+    pieces = sorted((tmp_path / ".out.unfinished").glob("*.safetensors"))
     pieces[0].write_bytes(pieces[0].read_bytes()[:-1])  # as a failing disk may leave it
     parts = []
-    done = quantize_folder(
-        source, tmp_path / "out", 2, recipe, progress=parts.append, cache_steps=5, shard_bytes=20_000
-    )
+    done = quantize_folder(source, tmp_path / "out", 2, recipe, progress=parts.append, cache_steps=5, shard_bytes=4_000)
     assert 0.5 < parts[0] < 0.8 and sum(parts) == pytest.approx(1) and done == oracle
     assert content(tmp_path / "out") == content(tmp_path / "oracle") and len(content(tmp_path / "out")) > 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["oracle", "out", "source"]
 
 
 @pytest.mark.parametrize("changed", ["bits", "recipe", "source"])
-def test_a_run_of_other_settings_or_another_source_begins_anew(folder, recipe, tmp_path, changed):
-    source = shutil.copytree(folder, tmp_path / "source")
+def test_a_run_of_other_settings_or_another_source_begins_anew(small, recipe, tmp_path, changed):
+    source = shutil.copytree(small, tmp_path / "source")
     with pytest.raises(KeyboardInterrupt):
         quantize_folder(source, tmp_path / "out", 2, progress=stop_after(0.9))
     if changed == "source":
@@ -589,20 +600,20 @@ for name, progress in {"packing": packing, "writing": lambda part: None}.items()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_a_killed_run_leaves_no_half_target(folder, tmp_path):
+def test_a_killed_run_leaves_no_half_target(small, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", KILLED, str(folder), str(tmp_path)], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(small), str(tmp_path)], env=environment, check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".packing.unfinished", ".writing.unfinished"]
-    quantize_folder(folder, tmp_path / "oracle")
+    quantize_folder(small, tmp_path / "oracle")
     for name, kept in {"packing": 0.5, "writing": 1}.items():
         parts = []
-        quantize_folder(folder, tmp_path / name, progress=parts.append)
+        quantize_folder(small, tmp_path / name, progress=parts.append)
         assert parts[0] >= kept - 1e-9 and content(tmp_path / name) == content(tmp_path / "oracle")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["oracle", "packing", "writing"]
 
 
 @pytest.mark.parametrize("place", ["pieces", "result"])
-def test_a_disk_that_is_full_half_way(folder, tmp_path, monkeypatch, place):
+def test_a_disk_that_is_full_half_way(small, tmp_path, monkeypatch, place):
     module = unfinished_work if place == "pieces" else sharded_weights
     real, written = module.save_file, []
 
@@ -615,44 +626,44 @@ def test_a_disk_that_is_full_half_way(folder, tmp_path, monkeypatch, place):
     monkeypatch.setattr(module, "save_file", save_file)
     message = r"cannot write .*out: No space left on device\. What is done so far is in .*/\.out\.unfinished: run the"
     with pytest.raises(OSError, match=message):
-        quantize_folder(folder, tmp_path / "out", shard_bytes=20_000)
+        quantize_folder(small, tmp_path / "out", shard_bytes=6_000)
     assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
     monkeypatch.undo()
     parts = []
-    quantize_folder(folder, tmp_path / "out", progress=parts.append, shard_bytes=20_000)
-    quantize_folder(folder, tmp_path / "oracle", shard_bytes=20_000)
+    quantize_folder(small, tmp_path / "out", progress=parts.append, shard_bytes=6_000)
+    quantize_folder(small, tmp_path / "oracle", shard_bytes=6_000)
     assert parts[0] > 0.05 and content(tmp_path / "out") == content(tmp_path / "oracle")
 
 
-def test_an_earlier_result_stays_until_the_next_is_whole(folder, tmp_path):
-    quantize_folder(folder, tmp_path / "out", 2)
+def test_an_earlier_result_stays_until_the_next_is_whole(small, tmp_path):
+    quantize_folder(small, tmp_path / "out", 2)
     before = content(tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
-        quantize_folder(folder, tmp_path / "out", 4, overwrite=True, progress=stop_after(0.5))
+        quantize_folder(small, tmp_path / "out", 4, overwrite=True, progress=stop_after(0.5))
     assert content(tmp_path / "out") == before
-    quantize_folder(folder, tmp_path / "out", 4, overwrite=True)
+    quantize_folder(small, tmp_path / "out", 4, overwrite=True)
     assert content(tmp_path / "out") != before
 
 
-def test_two_runs_do_not_share_a_target(folder, tmp_path):
+def test_two_runs_do_not_share_a_target(small, tmp_path):
     refused = []
 
     def progress(part: float) -> None:
         if not refused:
             with pytest.raises(OSError, match="out' is being written by another run: wait for it or stop it") as error:
-                quantize_folder(folder, tmp_path / "out")
+                quantize_folder(small, tmp_path / "out")
             refused.append(error)
 
-    quantize_folder(folder, tmp_path / "out", progress=progress)
+    quantize_folder(small, tmp_path / "out", progress=progress)
     assert refused and (tmp_path / "out" / WEIGHTS).is_file()
 
 
-def test_a_full_disk_leaves_no_half_target(folder, tmp_path):
+def test_a_full_disk_leaves_no_half_target(small, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))
     try:
         with pytest.raises(OSError, match=r"cannot write .*out: .*[Ff]ile too large"):
-            quantize_folder(folder, tmp_path / "out")
+            quantize_folder(small, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
@@ -661,22 +672,22 @@ def test_a_full_disk_leaves_no_half_target(folder, tmp_path):
 # Several models in a pipeline
 
 
-def test_a_pipeline_with_two_denoisers(folder, tmp_path):
-    source = conditional_pipeline(tmp_path / "source", folder, PNDMScheduler(**PNDM))
-    shutil.copytree(folder, source / "unet_2")
+def test_a_pipeline_with_two_denoisers(small, tmp_path):
+    source = conditional_pipeline(tmp_path / "source", small, PNDMScheduler(**PNDM))
+    shutil.copytree(small, source / "unet_2")
     index = json.loads((source / "model_index.json").read_text())
     (source / "model_index.json").write_text(json.dumps({**index, "unet_2": ["diffusers", "UNet2DConditionModel"]}))
     done = quantize_folder(source, tmp_path / "first", 2)
     told = done.told(tmp_path / "first")
     assert done.component == "unet" and "Left as they were: unet_2; --component NAME packs one of the result's" in told
     quantize_folder(tmp_path / "first", tmp_path / "both", 3, component="unet_2")
-    quantize_folder(folder, tmp_path / "oracle", 3)
+    quantize_folder(small, tmp_path / "oracle", 3)
     assert content(tmp_path / "both" / "unet_2") == content(tmp_path / "oracle")
     assert content(tmp_path / "both" / "unet") == content(tmp_path / "first" / "unet")
     with pytest.raises(ValueError, match="component must be one of unet, unet_2, not 'scheduler'"):
         quantize_folder(source, tmp_path / "none", component="scheduler")
     with pytest.raises(ValueError, match="component must be left out for a model without pipeline, not 'unet'"):
-        quantize_folder(folder, tmp_path / "none", component="unet")
+        quantize_folder(small, tmp_path / "none", component="unet")
     assert not (tmp_path / "none").exists()
 
 
@@ -694,7 +705,7 @@ def prompted(tmp_path_factory) -> tuple[Path, Path]:
 
 def test_calibrated_bits_are_those_of_the_config(prompted, tmp_path, monkeypatch):
     settings = {"iterations": 1, "learning_rate": 1e-4, "batch_size": 2, "steps": 2}
-    monkeypatch.setattr(quantization_bitsfusion, "calibrated_bits", partial(calibrated_bits, **settings))
+    monkeypatch.setattr(quantization_choice_bitsfusion, "calibrated_bits", partial(calibrated_bits, **settings))
     parts = []
     done = quantize_folder(prompted[0], tmp_path / "out", 3.8, progress=parts.append, calibrate=prompted[1])
     prompts = ["a red cube", "two green cones"]

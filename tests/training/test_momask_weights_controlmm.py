@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from damaged_files import damaged
 from torch import nn
 
+from pocket_diffusers.hub_models.autoencoder_controlmm import MotionRVQVAE
+from pocket_diffusers.hub_models.length_estimator_controlmm import ControlMMLengthEstimator
+from pocket_diffusers.hub_models.transformer_controlmm import ControlMMResidualTransformer, ControlMMTransformer
 from pocket_diffusers.training.momask_weights_controlmm import (
     MOST_BYTES,
     load_autoencoder,
@@ -22,11 +25,6 @@ from pocket_diffusers.training.momask_weights_controlmm import (
     load_transformer,
     read_state,
 )
-
-hub_models = "pocket_diffusers.hub_models"
-MotionRVQVAE = pytest.importorskip(f"{hub_models}.autoencoder_controlmm").MotionRVQVAE
-transformers = pytest.importorskip(f"{hub_models}.transformer_controlmm")
-ControlMMLengthEstimator = pytest.importorskip(f"{hub_models}.length_estimator_controlmm").ControlMMLengthEstimator
 
 FEATURES, WIDTH, CODES, CODE_WIDTH, LAYERS, DEPTH = 11, 12, 7, 6, 4, 2
 DIM, HEADS, HIDDEN, TEXT, BLOCKS = 8, 2, 16, 10, 3
@@ -159,11 +157,11 @@ def autoencoder(**changes):
 
 
 def masked(**changes):
-    return transformers.ControlMMTransformer(**SIZES | changes).eval()
+    return ControlMMTransformer(**SIZES | changes).eval()
 
 
 def residual(**changes):
-    return transformers.ControlMMResidualTransformer(**SIZES | {"num_quantizers": LAYERS} | changes).eval()
+    return ControlMMResidualTransformer(**SIZES | {"num_quantizers": LAYERS} | changes).eval()
 
 
 def estimator(**changes):

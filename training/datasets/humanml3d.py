@@ -15,10 +15,10 @@ from string import ascii_uppercase
 from typing import Any
 
 from ...pipelines.inputs import check_choice
+from ...pipelines.motion.motion_features import NUM_FEATURES
 from ...pipelines.motion.skeleton import FRAMES_PER_SECOND
 from ...pipelines.npy_file import floats_shape, read_floats
 
-FEATURES = 263
 SHORTEST, LONGEST = 40, 199
 """Frames of a clip that is used, as by all who measure on this set."""
 
@@ -99,7 +99,7 @@ class HumanML3D(Sequence[dict[str, Any]]):
         """
         record = self._records[index]
         file = self._motion_file(record.clip)
-        features = read_floats(file, (None, FEATURES))[record.start : record.start + record.length]
+        features = read_floats(file, (None, NUM_FEATURES))[record.start : record.start + record.length]
         if len(features) < record.length:
             raise ValueError(f"{file} must have as many frames as when the split was opened, but has become shorter.")
         return {
@@ -121,8 +121,9 @@ class HumanML3D(Sequence[dict[str, Any]]):
     def _records_of(self, clip: str) -> list[_Record]:
         """The clip, and each span of it that a sentence is about; none of these where its own length is not used."""
         shape = floats_shape(self._motion_file(clip))
-        if len(shape) != 2 or shape[1] != FEATURES:
-            raise ValueError(f"{self._motion_file(clip)} must have the shape [frames, 263], not {list(shape)}.")
+        if len(shape) != 2 or shape[1] != NUM_FEATURES:
+            wanted = f"[frames, {NUM_FEATURES}]"
+            raise ValueError(f"{self._motion_file(clip)} must have the shape {wanted}, not {list(shape)}.")
         captions, frames = read_captions(self._text_file(clip)), shape[0]
         whole = tuple(caption for caption in captions if caption.stop is None)
         used = SHORTEST <= frames <= LONGEST

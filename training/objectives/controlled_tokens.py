@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ...pipelines.motion.motion_controls import control_features
 from ...pipelines.motion.motion_features import joints_of_features
 from .masked_tokens import BETAS, WEIGHT_DECAY, CodedMotion, corrupted, hide
 
@@ -33,7 +34,7 @@ class ControlledTokens:
     joints of the motion that is expected under the logits.
 
     Args:
-        branch: what learns; called as `ControlMMControlBranch`; its `features` make what it reads.
+        branch: what learns; called as `ControlMMControlBranch`.
         transformer: whose trunk it adds to.
         autoencoder: decodes codes; `denormalized` gives features.
         controlled: makes `ControlledMotion` of a batch.
@@ -55,7 +56,7 @@ class ControlledTokens:
         self.parts: dict[str, nn.Module] = {"branch": branch}
         self.transformer, self.autoencoder, self.controlled = transformer, autoencoder, controlled
         self.learning_rate, self.code_weight, self.joint_weight = learning_rate, code_weight, joint_weight
-        self.features = branch.features
+        self.control_joints = tuple(branch.config.control_joints)
 
     def optimizer(self, part: str) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parts[part].parameters(), self.learning_rate, BETAS, weight_decay=WEIGHT_DECAY)
@@ -69,7 +70,8 @@ class ControlledTokens:
         given = (ids, shown, coded.padding, coded.text, joints, mask)
         ids, shown, padding, text, joints, mask = (x.to(device) for x in given)
         with torch.no_grad():
-            control = self.features(joints, self._joints(self._latents(shown, codes), padding), mask)
+            now = self._joints(self._latents(shown, codes), padding)
+            control = control_features(now, joints, mask, self.control_joints)
         logits = transformer(shown, text, padding, self.parts[part], control).float()
         expected = self.autoencoder.expect(torch.softmax(logits, -1))
         away = (self._joints(expected, padding) - joints).abs()[mask].mean()

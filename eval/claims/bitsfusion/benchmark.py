@@ -6,6 +6,7 @@ from .exported import measure_exported
 from .ladder import measure_ladder
 from .pictures import measure_pictures
 from .rivals import measure_rival_costs, measure_rivals
+from .separable import measure_separable
 from .settings import Settings
 from .size import measure_size
 
@@ -20,6 +21,7 @@ BENCHMARK = Benchmark(
         "rivalcosts": measure_rival_costs,
         "pictures": measure_pictures,
         "ladder": measure_ladder,
+        "separable": measure_separable,
         "exported": measure_exported,
     },
 )

@@ -135,7 +135,7 @@ def noisy_pictures(pipeline: BitsFusionPipeline, count: int, size: int) -> dict[
     timesteps = torch.linspace(1, 981, count).round().long()
     noised = DDIMScheduler.from_config(pipeline.scheduler.config).add_noise(latents, noise, timesteps)
     with torch.no_grad():
-        texts, _ = pipeline.encode_prompt(list(data.captions), False)
+        texts, _ = pipeline.encode_prompt(list(data.captions), do_classifier_free_guidance=False)
     named = {"sample": noised, "timestep": timesteps, "encoder_hidden_states": texts}
     return {name: value.contiguous() for name, value in named.items()}
 

@@ -251,7 +251,8 @@ def test_gradients_reach_the_joints_where_they_are_controlled():
     joints.requires_grad_()
     mask = torch.zeros(1, 5, 22, dtype=torch.bool)
     mask[0, 3, 15] = mask[0, 2, 4] = True
-    features = control_features(joints, torch.ones_like(joints), mask)
+    targets = torch.full_like(joints, torch.nan).masked_fill(mask[..., None], 1.0)
+    features = control_features(joints, targets, mask)
     (gradient,) = torch.autograd.grad(features.sum(), joints)
     expected = torch.zeros_like(joints)
     expected[0, 3, 15] = -1  # the knee, joint 4, is no control joint

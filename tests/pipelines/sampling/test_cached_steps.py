@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UNet2DModel
 
 from pocket_diffusers.hub_models.layers.time_embedding_cache import put_cache
-from pocket_diffusers.pipelines.sampling.cached_steps import check_cached_steps
+from pocket_diffusers.pipelines.sampling.cached_steps import check_cached_steps, scheduled_timesteps
 
 EVERY_FIFTH = range(1, 1001, 200)  # of 1000 timesteps, as five steps take them
 
@@ -71,3 +71,18 @@ def test_a_scheduler_with_none_of_them():
     scheduler = EulerDiscreteScheduler(timestep_spacing="linspace")
     with pytest.raises(ValueError, match="not this EulerDiscreteScheduler: .* again with it and --cache-steps 7"):
         check_cached_steps(unet(EVERY_FIFTH), scheduler, 7)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "expected"),
+    [
+        (DDIMScheduler(steps_offset=1), 4, [751, 501, 251, 1]),
+        (PNDMScheduler(skip_prk_steps=True, steps_offset=1), 2, [501, 1]),  # which calls the first again
+        (PNDMScheduler(skip_prk_steps=True, steps_offset=1), 1000, list(range(1000))),
+        (DDIMScheduler(num_train_timesteps=3), 3, [0, 1, 2]),
+    ],
+    ids=["ddim", "pndm", "all", "few"],
+)
+def test_timesteps_of_a_number_of_steps(scheduler, steps, expected):
+    assert scheduled_timesteps(scheduler, steps) == expected
+    assert scheduler.num_inference_steps is None, "the scheduler stays as it was"

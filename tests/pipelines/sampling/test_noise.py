@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pocket_diffusers.pipelines.sampling.noise import check_generator, draw_noise
+from pocket_diffusers.pipelines.sampling.noise import check_generator, draw_noise, own_generators
 
 SHAPE = (3, 5, 7)  # 105 values: not a multiple of 16, where torch.randn of a batch differs from that of a sample
 
@@ -41,3 +41,20 @@ def test_without_generator_follows_the_global_seed():
 def test_bad_generator(generator, message):
     with pytest.raises(ValueError, match=message):
         check_generator(generator, 3)
+
+
+def test_generators_of_samples_are_the_same_whatever_the_batch():
+    def draws(generators):
+        return [torch.rand(3, generator=own).tolist() for own in generators]
+
+    one = draws(own_generators(3, torch.Generator().manual_seed(1)))
+    assert draws(own_generators(1, torch.Generator().manual_seed(1))) == one[:1] and one[0] != one[1] != one[2]
+    given = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+    both = draws(own_generators(2, given))
+    assert draws(own_generators(1, [torch.Generator().manual_seed(6)])) == both[1:]
+    torch.manual_seed(0)
+    free = draws(own_generators(2))
+    torch.manual_seed(0)
+    assert draws(own_generators(2)) == free
+    with pytest.raises(ValueError, match="generator is a list of 2, but 3 samples"):
+        own_generators(3, given)

@@ -59,11 +59,6 @@ class Foot:
         """(x, z) of the toes after the last step."""
         return self.steps[-1].toes if self.steps else self.toes
 
-    @property
-    def points_to(self) -> float:
-        """Degrees of yaw after the last step."""
-        return self.steps[-1].yaw if self.steps else self.yaw
-
     def trace(self, time: Curve) -> "FootTrace":
         """The foot at each moment."""
         toes = np.zeros((len(time), 3))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ WALKING = {
     "quickly": Pace(0.42, 0.68, 0.86, 0.07, 0.11, 44.0, 34.0, 5.0),
 }
 RUNNING = {
-    "slowly": Pace(0.38, 0.74, 1.28, 0.06, 0.20, 46.0, 14.0, 6.0),
+    "slowly": Pace(0.38, 0.74, 1.34, 0.06, 0.20, 46.0, 14.0, 6.0),
     "": Pace(0.34, 0.90, 1.38, 0.05, 0.26, 50.0, 14.0, 8.0),
     "quickly": Pace(0.31, 1.06, 1.46, 0.04, 0.32, 52.0, 12.0, 11.0),
 }
@@ -90,24 +90,25 @@ def run(track: Track, start: float, action: Action, rng: np.random.Generator, se
 
 def circle(track: Track, start: float, action: Action, rng: np.random.Generator, seconds: float) -> float:
     """Walks once around a circle that begins straight ahead. Returns when it has ended."""
-    pace, turn = WALKING[action.speed], SIDES[action.direction]
+    sign = SIDES[action.direction]
+    pace = replace(WALKING[action.speed], stance=0.11)  # each foot has an arc of its own
     steps = max(STEPS_AROUND, _steps_in(track, pace, seconds, rng))
     radius = steps * pace.length * track.style.stride / (2 * math.pi)
 
     def path(progress: Curve) -> tuple[np.ndarray, Curve]:
         angle = 2 * np.pi * progress
-        return radius * np.stack((np.sin(angle), turn * (1 - np.cos(angle))), axis=-1), turn * np.degrees(angle)
+        return radius * np.stack((np.sin(angle), sign * (1 - np.cos(angle))), axis=-1), sign * np.degrees(angle)
 
     return _follow(track, start, pace, path, steps, first=_either(rng))
 
 
 def turn(track: Track, start: float, action: Action, rng: np.random.Generator, seconds: float) -> float:
     """Turns on the spot with small steps. Returns when it has ended."""
-    turn, share = SIDES[action.direction], rng.uniform(0.9, 1.1)
+    sign, share = SIDES[action.direction], rng.uniform(0.9, 1.1)
     steps = max(3, round(action.degrees * share / DEGREES_A_STEP[action.speed]) + 1)
 
     def path(progress: Curve) -> tuple[np.ndarray, Curve]:
-        return np.zeros((len(progress), 2)), turn * action.degrees * progress
+        return np.zeros((len(progress), 2)), sign * action.degrees * progress
 
     return _follow(track, start, TURNING[action.speed], path, steps, first=action.direction)
 

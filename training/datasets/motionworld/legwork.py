@@ -27,7 +27,7 @@ def jump(track: Track, start: float, action: Action, rng: np.random.Generator, s
         down, off = now + crouching, now + crouching + pushing
         land = off + flying
         keys += [(down, -dip, 0.0), (off, TIP_TOE, speed), (land, TIP_TOE, -speed)]
-        arms += [(now, 0.0), (down, -1.0), (off + 0.1, 1.0), (land, 0.5)]
+        arms += [(now, 0.0), (down - 0.04, -1.0), (off + 0.2, 1.0), (land + 0.06, 0.4)]
         _fly(track, off, land, metres)
         now, crouching = land + absorbing, 0.12 * tempo  # the next dip is that of the landing, a little deeper
         keys.append((now, -0.8 * dip, 0.0))

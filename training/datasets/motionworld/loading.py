@@ -10,7 +10,7 @@ import torch
 from ....pipelines.inputs import check_count
 from ....pipelines.motion.skeleton import JOINTS
 from ..pocketworld.loading import import_datasets, world_version
-from .clips import check_world, clips
+from .records import check_world, clips
 
 BLOCK = 64
 """Clips that one process makes at once."""

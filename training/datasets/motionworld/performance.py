@@ -1,5 +1,6 @@
 """A plan, performed by a person."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -51,9 +52,11 @@ def perform(plan: Plan, rng: np.random.Generator) -> Performance | None:
     end, ends = rng.uniform(0.15, 0.4), []
     seconds = 8.0 if len(plan) == 1 else 3.6
     for action in plan:
-        pause = rng.uniform(0.1, 0.3) if ends else 0.0
-        end = PERFORM[action.verb](track, end + pause, action, rng, seconds)
-        ends.append(round(end * FRAMES_PER_SECOND))
+        start = end + (rng.uniform(0.1, 0.3) if ends else 0.0)
+        if start >= track.time[-1]:
+            return None
+        end = PERFORM[action.verb](track, start, action, rng, seconds)
+        ends.append(math.ceil(end * FRAMES_PER_SECOND))
     frames = max(MIN_FRAMES, round((end + rng.uniform(0.25, 0.6)) * FRAMES_PER_SECOND))
     if frames > MAX_FRAMES:
         return None

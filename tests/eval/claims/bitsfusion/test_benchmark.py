@@ -11,6 +11,7 @@ def test_what_the_committed_rows_are_measured_with():
 
 def test_every_measurement_says_what_it_measures():
     assert list(BENCHMARK.measurements) == [
-        "unetcosts", "rates", "size", "rivals", "rivalcosts", "pictures", "ladder", "exported",
+        "unetcosts", "rates", "size", "rivals", "rivalcosts", "pictures", "ladder", "separable",
+        "exported",
     ]  # fmt: skip
     assert all(measure.__doc__ for measure in BENCHMARK.measurements.values())

@@ -7,12 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pocket_diffusers import checkpoint
 from pocket_diffusers.eval.benchmark import Benchmark, MissingData, Run
 from pocket_diffusers.eval.claims.bitsfusion import rival_contenders, rival_libraries, rivals
 from pocket_diffusers.eval.claims.bitsfusion.settings import Settings
 from pocket_diffusers.eval.claims.bitsfusion.shape import FULL, empty_unet, write_shape
+from pocket_diffusers.eval.drawing import load_committed
 from pocket_diffusers.eval.timing.contest import Measurement
 from pocket_diffusers.eval.timing.cost_rows import Costs
+from pocket_diffusers.training.datasets.captioned_images import pocketworld_images
 
 SETTINGS = Settings(shape="nano", latent_size=8, repeats=1, threads=1)
 
@@ -116,3 +119,22 @@ def test_costs_are_asked_for_in_the_rivals_environment(contest, run, monkeypatch
     assert rows["rival-folder-sdnq-uint4"].rival_measured == 250
     assert json.dumps([one.arguments for call in asked for one in call[0]]).count("/tmp") == 0
     assert (run.output / "bitsfusion-rival-costs.png").is_file()
+
+
+def test_probes_are_pictures_at_every_noise_with_their_captions():
+    pipeline = load_committed("bitsfusion", checkpoint(rivals.FULL_NANO))
+    probes = rivals.noisy_pictures(pipeline, 3, 64)
+    assert probes["timestep"].tolist() == [1, 491, 981]
+    data = pocketworld_images("test", 64, 3)
+    wanted, _ = pipeline.encode_prompt(list(data.captions), do_classifier_free_guidance=False)
+    torch.testing.assert_close(probes["encoder_hidden_states"], wanted)
+    with torch.no_grad():
+        clean = pipeline.vae.encode(data.images(torch.arange(3))).latent_dist.mode()
+
+    def likeness(i):  # of each channel, which has a scale of its own
+        pairs = zip(probes["sample"][i].flatten(1), clean[i].flatten(1), strict=True)
+        return torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs])
+
+    assert likeness(0).mean() > 0.95, "hardly any noise"
+    assert likeness(2).abs().mean() < 0.3, "hardly anything else"
+    pipeline.unet(**probes)
