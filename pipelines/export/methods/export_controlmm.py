@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ....hub_models.control_branch_controlmm import ControlMMControlBranch
 from ....hub_models.layers.residual_vq import NO_CODE
 from ...motion.motion_controls import MotionControls
 from ...motion.motion_features import joints_of_features
@@ -143,8 +142,6 @@ class LengthEstimatorStandIn(StandIn):
 
 class ControlBranchStandIn(StandIn):
     """In place of a `ControlMMControlBranch`: it is inside the network that `TransformerStandIn` then runs."""
-
-    features = ControlMMControlBranch.features
 
 
 class TransformerStandIn(StandIn):
@@ -348,7 +345,9 @@ def _components(pipeline: ControlMMPipeline) -> tuple[ComponentContract, ...]:
     layer = whole("layer", (), layers - 2, "of the codes that are asked for, counted from the second: 0 is that")
     purpose = "finds the codes of one further layer, twice with guidance"
     found.append(ComponentContract("residual_transformer", (before, layer, text, lengths), (logits,), purpose))
-    first = TensorSpec("chances", scores, "float32", 0, 1, "of each code of the first layer; 1 and 0 for one that is known")
+    first = TensorSpec(
+        "chances", scores, "float32", 0, 1, "of each code of the first layer; 1 and 0 for one that is known"
+    )
     others = whole("codes", (tokens, layers - 1), codes, f"codes of all layers but the first; {codes} is none")
     features = numbers("features", (frames, pipeline.autoencoder.config.features), "HumanML3D's, in metres and radians")
     meaning = "x, y and z in metres, Y up; the first frame is above the origin and faces +Z"
@@ -413,7 +412,9 @@ def _configs(pipeline: ControlMMPipeline) -> dict[str, dict[str, Any]]:
     }
     found = {name: getattr(pipeline, name) for name in wanted}
     configs = {
-        name: {key: getattr(part.config, key) for key in wanted[name]} for name, part in found.items() if part is not None
+        name: {key: getattr(part.config, key) for key in wanted[name]}
+        for name, part in found.items()
+        if part is not None
     }
     for name in ("autoencoder", "transformer", "residual_transformer"):
         configs[name] |= sizes

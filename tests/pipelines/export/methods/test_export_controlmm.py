@@ -59,11 +59,11 @@ def make_pipeline(**changes) -> ControlMMPipeline:
         "text_encoder": CLIPTextModelWithProjection(
             CLIPTextConfig(
                 vocab_size=len(MOTION_WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-                num_attention_heads=2, max_position_embeddings=24, projection_dim=12, pad_token_id=0, bos_token_id=1,
-                eos_token_id=2, initializer_factor=5.0,
+                num_attention_heads=2, max_position_embeddings=32, projection_dim=12, pad_token_id=0, bos_token_id=1,
+                eos_token_id=3, initializer_factor=5.0,
             )
         ),
-        "tokenizer": make_tokenizer(24, vocabulary=MOTION_WORDS),
+        "tokenizer": make_tokenizer(32, vocabulary=MOTION_WORDS),
     }  # fmt: skip
     for name in ("transformer", "residual_transformer", "control_branch"):
         for parameter in parts[name].parameters():
@@ -166,12 +166,12 @@ class Loop:
 
     def __init__(self, networks, pipeline: ControlMMPipeline, prompt: str, frames: int | None, seed: int) -> None:
         self.networks, self.generator = networks, own_generators(1, seeded(seed))
-        ids = pipeline.tokenizer(prompt, padding="max_length", max_length=24, return_tensors="pt").input_ids
+        ids = pipeline.tokenizer(prompt, padding="max_length", max_length=32, return_tensors="pt").input_ids
         self.text = networks["text_encoder"](ids.int())
         if frames is None:
             logits = networks["length_estimator"](self.text)[0]
-            scores = {i: (logits + self.gumbel(1, 50)[0])[i] for i in range(5, 50)}
-            frames = 4 * max(scores, key=scores.get)
+            scores = (logits + self.gumbel(1, 50)[0]).tolist()
+            frames = 4 * max(range(5, 50), key=scores.__getitem__)
         self.frames, self.tokens = frames, math.ceil(frames / 4)
         self.lengths = torch.tensor([self.tokens], dtype=torch.int32)
 
@@ -223,9 +223,7 @@ class Loop:
             targets = [wanted[:, j] * mask[:, j, None] for j in joints]
             control = torch.cat([*ways, *targets], 1)[None]
             run = self.networks["controlled_transformer"]
-            logits = self.guided(
-                scale, lambda text, c=chances, k=control: run(self.padded(c), text, self.lengths, k)
-            )
+            logits = self.guided(scale, lambda text, c=chances, k=control: run(self.padded(c), text, self.lengths, k))
             chances = (logits + self.gumbel(self.tokens)).softmax(-1)
             drawn = (chances.log() + self.gumbel(self.tokens)).argmax(-1).tolist()
             codes = [drawn[t] if t in asked else code for t, code in enumerate(codes)]
@@ -271,7 +269,7 @@ def test_the_loop_with_controls_does_too(pipeline, networks):
 def test_the_contract_tells_both_loops():
     contract = EXPORT.contract(make_pipeline())
     for words in (
-        "cut or padded on the right to 24 tokens", "among its 2 highest logits",
+        "cut or padded on the right to 32 tokens", "among its 2 highest logits",
         "count = max(1, round(lengths * cos(pi / 2 * i / max(1, num_inference_steps - 1))))", "for layer in 1 .. 2:",
         "4 * argmax(logits[i] + gumbel for i in 5 .. 49)", "for each of the joints 0, 10, 11, 15, 20, 21 wanted",
         "Runtimes of exported\nnetworks compute no gradients, so a pipeline behind a bundle refuses controls",
