@@ -64,7 +64,8 @@ Joints that shall be at places: wanted [{padded}, {joints}, 3] in metres, where 
     before each call of a transformer:
         expected = softmax(logits of the step before); where a token is asked now, 1 / {codes} of each code
         joints = of motion_decoder(expected, {codes} = no code in the other layers, lengths)
-        control = for each of the joints {control_joints} wanted - joints, then for each of them wanted; 0 outside the mask
+        control = for each of the joints {control_joints} wanted - joints, then for each of them wanted, and 0
+            outside the mask
     logits = controlled_transformer(chances, text, lengths, control), guided, with the same control beside both texts
     chances of every token = softmax(logits + gumbel), 0 for the mask
     code of a token that was asked = argmax(log(chances) + another gumbel)

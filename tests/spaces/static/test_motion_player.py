@@ -1,5 +1,6 @@
 """The player of motions in a browser: where joints are drawn, and what time, hands and bad numbers do."""
 
+import io
 import shutil
 import time
 from base64 import b64decode
@@ -60,8 +61,6 @@ def show(page, joints: np.ndarray, targets: list | None = None) -> None:
 
 
 def picture(page) -> np.ndarray:
-    import io
-
     return np.asarray(Image.open(io.BytesIO(b64decode(page.evaluate("picture()")))).convert("RGBA")).astype(int)
 
 
@@ -78,7 +77,7 @@ def test_left_is_left_up_is_up_and_the_nearer_is_larger(page):
     assert abs(left[0] - right[0]) > 20, "both sides are seen apart"
     found = {joint: page.evaluate(f"player.project([...player.joints.subarray({3 * joint}, {3 * joint} + 3)])")
              for joint in (0, 7, 15)}  # fmt: skip
-    assert found[15]["y"] < found[0]["y"] < found[7]["y"] and 0 < found[15]["y"] and found[7]["y"] < SIDE
+    assert found[15]["y"] < found[0]["y"] < found[7]["y"] and found[15]["y"] > 0 and found[7]["y"] < SIDE
     near, far = (page.evaluate(f"player.project([0, 1, {z}]).metre") for z in (1, -1))
     depths = [page.evaluate(f"player.project([0, 1, {z}]).depth") for z in (1, -1)]
     assert (near > far) == (depths[0] < depths[1]) and near != far
