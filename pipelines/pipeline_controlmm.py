@@ -442,6 +442,8 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         lengths = self._check_each("length", length, prompts, int)
         for one, own in zip(lengths, each, strict=True):
             self._check_length(one, own)
+        if objective is not None or any(own is not None for own in each):
+            self._check_gradients(optimization)
 
     def _check_prompts(self, prompt: Texts | None, embeds: Tensor | None) -> int:
         if (prompt is None) == (embeds is None):
@@ -481,6 +483,15 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         if controls is not None:
             last = int(controls.mask.any(1).nonzero()[-1])
             require(last < frames, "length", frames, f"more than {last}, the last frame that is controlled")
+
+    def _check_gradients(self, optimization: str | OptimizationSteps) -> None:
+        unchanged = optimization == OptimizationSteps(0, 0)
+        if not unchanged and not isinstance(self.autoencoder, MotionRVQVAE):
+            raise ValueError(
+                "controls and objective need gradients, which an exported pipeline has not: leave them out, run the "
+                "pipeline itself, or pass optimization=OptimizationSteps(0, 0), with which the control branch does "
+                "what it can."
+            )
 
     def _check_components(self) -> None:
         if self.text_encoder is not None and self.tokenizer is None:

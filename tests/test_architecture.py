@@ -208,7 +208,8 @@ def test_tests_mirror_the_folders():
         about_an_init = str(path) == "tests/pipelines/test_methods.py"  # METHODS, in pipelines/__init__.py
         if not about_an_init and path.name not in ("conftest.py", "test_architecture.py"):
             assert path.name.startswith("test_"), f"{path} holds no tests"
-            assert source.with_suffix(".py").is_file() or source.is_dir(), f"{path} tests nothing: no {source}"
+            there = any(source.with_suffix(suffix).is_file() for suffix in (".py", ".js")) or source.is_dir()
+            assert there, f"{path} tests nothing: no {source}"
 
 
 def test_no_text_refers_to_a_document_that_is_not_here():

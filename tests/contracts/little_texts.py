@@ -1,10 +1,12 @@
 """A tokenizer and text encoders that know the words of a rehearsal, for the pipelines of tests."""
 
 import re
+from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
+from pocket_diffusers.pipelines.export.methods.motion_prompts import motion_prompt
 from pocket_diffusers.pipelines.export.methods.prompts import prompt
 
 FIRST = (
@@ -13,12 +15,21 @@ FIRST = (
 )  # fmt: skip
 """Words with numbers that tests know; behind them stand the others that a rehearsal says."""
 WORDS = dict.fromkeys([*FIRST, *(word for index in range(200) for word in re.findall(r"\w+", prompt(index)))])
+MOTION_WORDS = dict.fromkeys(
+    ["<pad>", "<s>", "<unk>", "</s>", *(w for i in range(200) for w in re.findall(r"\w+|,", motion_prompt(i)))]
+)
+"""Those of motions. CLIP takes an end of text with the number 2 for one of early files, and pools elsewhere."""
 
 
-def make_tokenizer(max_length: int = 8, padding_side: str = "right") -> PreTrainedTokenizerFast:
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+def make_tokenizer(
+    max_length: int = 8, padding_side: str = "right", vocabulary: Iterable[str] = WORDS
+) -> PreTrainedTokenizerFast:
+    numbers = {word: i for i, word in enumerate(vocabulary)}
+    words = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    words.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[(word, numbers[word]) for word in ("<s>", "</s>")]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
         bos_token="<s>",
