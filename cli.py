@@ -104,6 +104,15 @@ def generate(
     prompts_file: Annotated[
         Path | None, typer.Option(help="A text file with one prompt a line, instead of or besides --prompt.")
     ] = None,
+    input_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="FILE.json",
+            help="Arguments of the pipeline's call, such as a motion's length and controls. What other options say "
+            "goes before, a --prompt too.",
+        ),
+    ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What pictures should not show; not for ascan.")] = None,
     model: Model = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps: more is slower and finer.")] = None,
@@ -124,9 +133,10 @@ def generate(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make pictures from text, or by class, with a trained model.
+    """Make pictures from text, or by class, with a trained model; or motions of a person.
 
-    Writes one PNG a picture, a captioned sheet.png of all of them, and run.json with everything that made them.
+    Writes one PNG a picture, a captioned sheet.png of all of them, and run.json with everything that made them. A
+    motion is written as .glb, .bvh, .npy and a preview.
     Without --output they go to outputs/generate-SLUG. Nothing is downloaded unless --model is a Hub id.
 
     Examples:
@@ -134,18 +144,22 @@ def generate(
         pocket generate snapgen --prompt "a red cube"
         pocket generate snapgen -p "two blue spheres" -p "a green cone" --num-images 4 --seed 7 -o cones
         pocket generate ascan -p "red cube" -p "blue torus"
+        pocket generate controlmm --input controls.json
     """
     _check_known("method", slug, METHODS)
-    prompts = tuple(_read_prompts(prompt or [], prompts_file))
+    given, arguments = ([], {}) if input_file is None else _read_input(input_file)
+    prompts = tuple(_read_prompts(prompt or (given if prompts_file is None else []), prompts_file))
     output = output or Path("outputs") / f"generate-{slug}"
     from .pipelines.result_folder import result_folder
 
     with result_folder(output, overwrite) as folder, _Progress(f"{slug}: loading", len(prompts)) as progress:
         generation = _quietly_imported(".pipelines.generation")
-        request = generation.ImageRequest(prompts, negative_prompt, steps, guidance, num_images, height, width, seed)
+        request = generation.ImageRequest(
+            prompts, negative_prompt, steps, guidance, num_images, height, width, seed, arguments
+        )
         progress.say(f"{slug}: drawing")
-        made = len(generation.generate_into(folder, slug, request, model, progress.advance, runtime).seeds)
-    count = f"{made} picture{'s' if made > 1 else ''}"
+        made = generation.generate_into(folder, slug, request, model, progress.advance, runtime)
+    count = f"{len(made.seeds)} {made.output.noun}{'s' if len(made.seeds) > 1 else ''}"
     print(f"Made {count} in {progress.seconds:.1f} s, loading included: look at {output / 'sheet.png'}")
 
 
@@ -818,6 +832,18 @@ def _read_prompts(prompts: list[str], file: Path | None) -> list[str]:
     if not prompts:
         raise ValueError("there is no prompt: say what to draw, such as --prompt 'a red cube'.")
     return prompts
+
+
+def _read_input(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """The prompts of a JSON file with arguments of a pipeline's call, and the other arguments."""
+    from .pipelines.files import read_json
+
+    arguments = read_json(path, dict)
+    given = arguments.pop("prompt", [])
+    prompts = [given] if isinstance(given, str) else given
+    if not isinstance(prompts, list) or not all(isinstance(text, str) and text.strip() for text in prompts):
+        raise ValueError(f"prompt in {path} must be a text or a list of texts, none of them empty.")
+    return prompts, arguments
 
 
 def _read_settings(settings: list[str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """`pocket generate`: a request in, what the pipeline made of it out, in a folder with a record."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -9,10 +10,16 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
+from .. import unknown_name
 from .export.runtime import load_bundle, own_bundle
 from .loading import load_pipeline
 from .outputs import Output
 from .result_folder import write_record
+
+SAID_HERE = {
+    "self", "generator", "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
+}  # fmt: skip
+"""Arguments of a pipeline's call that no request has."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class ImageRequest:
         height: rows in pixels.
         width: columns in pixels.
         seed: of the first picture; each further picture has the next one, so that every picture can be made alone.
+        arguments: further ones of the pipeline's call, as JSON has them, such as the length and the controls of a
+            motion; where another field says the same, that one counts.
     """
 
     prompts: tuple[str, ...]
@@ -38,12 +47,13 @@ class ImageRequest:
     height: int | None = None
     width: int | None = None
     seed: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:
         """What it asks for beside prompts and seeds, without fields that are None."""
-        given = {name: value for name, value in asdict(self).items() if name not in ("prompts", "seed")}
-        return {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in vars(self).items() if name not in ("prompts", "seed", "arguments")}
+        return {**self.arguments, **{name: value for name, value in given.items() if value is not None}}
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,29 @@ def generate(
     prompts = tuple(prompt for prompt in request.prompts for _ in range(count))
     seeds = tuple(range(request.seed, request.seed + len(prompts)))
     for index, prompt in enumerate(request.prompts):
-        arguments = pipeline.prompt_arguments(prompt, **request.options)
+        arguments = call_arguments(pipeline, prompt, request)
         own = [torch.Generator().manual_seed(seed) for seed in seeds[index * count : (index + 1) * count]]
         outputs.append(pipeline(**arguments, generator=own, callback_on_step_end=on_step_end))
     return Generated(outputs[0].joined(outputs), prompts, seeds)
+
+
+def call_arguments(pipeline: DiffusionPipeline, prompt: str, request: ImageRequest) -> dict[str, Any]:
+    """Arguments of a pipeline's call that draws one prompt of a request, without those of `SAID_HERE`.
+
+    Raises:
+        ValueError: the call has no such argument (with the nearest name), the request says it otherwise, or the
+            pipeline refuses it.
+    """
+    name = type(pipeline).__name__
+    said = pipeline.prompt_arguments(prompt, num_images_per_prompt=request.num_images_per_prompt).keys() | SAID_HERE
+    further = [argument for argument in signature(type(pipeline).__call__).parameters if argument not in said]
+    for argument in request.arguments:
+        if argument not in further:
+            raise unknown_name(f"argument of {name}", argument, further)
+    arguments = pipeline.prompt_arguments(prompt, **request.options)
+    for argument in arguments.keys() - said - set(further):
+        raise ValueError(f"{argument} cannot be used: {name} has no such argument.")
+    return arguments
 
 
 def generate_into(

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -33,7 +33,9 @@ MIN_SCORE = 0.05
 
 
 class Output(BaseOutput):
-    """What a pipeline returns: in each field one entry a sample."""
+    """What a pipeline returns: in each field one entry a sample, which is called a `noun`."""
+
+    noun: ClassVar[str] = "picture"
 
     @classmethod
     def joined(cls, outputs: Sequence[Self]) -> Self:
@@ -307,6 +309,8 @@ class MotionOutput(Output):
         controls: targets that the joints were to reach, None for a sample that had none; the field is None where no
             sample had any.
     """
+
+    noun: ClassVar[str] = "motion"
 
     joints: list[Float[Tensor, "frames 22 3"]] | Float[Tensor, "batch frames 22 3"]
     features: list[Float[Tensor, "frames 263"]] | Float[Tensor, "batch frames 263"]

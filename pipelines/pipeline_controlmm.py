@@ -199,14 +199,22 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
                     )
                     codes = self._other_layers(clips, ids, residual_guidance_scale)
                     made.append(self._finished(clips, self._latents(clips, logits, codes), steps.last))
-            output = self._output(batches, made, output_type)
-            each = _for_each(controls, len(output.joints), num_motions_per_prompt)
-            output.controls = each if any(one is not None for one in each) else None
+            each = _for_each(controls, sum(len(clips.rows) for clips in batches), num_motions_per_prompt)
+            output = self._output(batches, made, output_type, each if any(one is not None for one in each) else None)
         self.maybe_free_model_hooks()
         return output if return_dict else (output.joints, output.features, output.contacts)
 
-    def prompt_arguments(self, prompt: str, num_images_per_prompt: int = 1, **options: Any) -> dict[str, Any]:
-        """Arguments of a call that makes motions of `prompt`."""
+    def prompt_arguments(
+        self, prompt: str, num_images_per_prompt: int = 1, controls: Any = None, **options: Any
+    ) -> dict[str, Any]:
+        """Arguments of a call that makes motions of `prompt`, with controls as JSON has them.
+
+        Raises:
+            ValueError: for controls that `MotionControls.from_json` refuses.
+        """
+        if controls is not None:
+            content = {"controls": controls, "length": options.get("length")}
+            options["controls"] = MotionControls.from_json(content)
         return {"prompt": prompt, "num_motions_per_prompt": num_images_per_prompt, **options}
 
     # What is asked
@@ -383,7 +391,9 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         motion = self.autoencoder.decode(latents.to(self.autoencoder.dtype), clips.padding)
         return self.autoencoder.denormalized(motion)
 
-    def _output(self, batches: list[Clips], made: list[Tensor], output_type: str) -> MotionOutput:
+    def _output(
+        self, batches: list[Clips], made: list[Tensor], output_type: str, controls: list[MotionControls | None] | None
+    ) -> MotionOutput:
         clips = {}
         for batch, features in zip(batches, made, strict=True):
             for row, length, own in zip(batch.rows, batch.lengths, features.cpu(), strict=True):
@@ -396,7 +406,7 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         ]
         if output_type == "np":
             parts = [[own.numpy() for own in part] for part in parts]
-        return MotionOutput(*parts)
+        return MotionOutput(*parts, controls)
 
     def _gumbel(self, clips: Clips, logits: Tensor) -> Float[Tensor, "batch tokens codes"]:
         return draw_gumbel((~clips.padding).sum(1).tolist(), logits.shape[-1], clips.generators, logits.device)

@@ -1,6 +1,7 @@
 """What every Space shares: its look, the frame of the page, settings, examples, words for errors, files and serving."""
 
 import atexit
+import json
 import os
 import re
 import shutil
@@ -242,6 +243,23 @@ def drawing_board(label: str, value: Image.Image, **options: Any) -> gr.ImageEdi
 
     board.preprocess = preprocess
     return board
+
+
+def scripted(module: str, script: str, **options: Any) -> gr.HTML:
+    """A part of the page that a module of `static/` draws; the page asks for no file more.
+
+    Args:
+        module: its file.
+        script: run once with what the file exports as `module`, and with `element`, `props`, `trigger` and `watch` as
+            gradio has them.
+        options: further ones of `gr.HTML`, such as `value` and `label`.
+    """
+    source = json.dumps((Path(__file__).parent / "static" / module).read_text(encoding="utf-8"))
+    address = f'URL.createObjectURL(new Blob([{source}], {{ type: "text/javascript" }}))'
+    return gr.HTML(
+        html_template="<div></div>", js_on_load=f"import({address}).then((module) => {{ {script} }});",
+        apply_default_css=False, **options,
+    )  # fmt: skip
 
 
 def upload_button(label: str, name: str = "Image") -> gr.UploadButton:

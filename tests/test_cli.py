@@ -49,8 +49,8 @@ def test_bare_command_shows_the_verbs(arguments):
 
 
 OPTIONS = {
-    "generate": "prompt prompts-file negative-prompt model steps guidance num-images height width seed output overwrite"
-    " runtime",
+    "generate": "prompt prompts-file input negative-prompt model steps guidance num-images height width seed output"
+    " overwrite runtime",
     "train": "stage preset resume set seed output",
     "fit": "budget-mb codec steps size children cameras up level resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
@@ -214,6 +214,41 @@ def test_generate_writes_pictures_sheet_and_record(capsys, tmp_path):
     assert main(alone) == 0
     first, second = (Image.open(path) for path in (output / made[3]["file"], again / "000-a-blue-sphere.png"))
     assert max(abs(a - b) for a, b in zip(first.tobytes(), second.tobytes(), strict=True)) <= 1
+
+
+def test_a_file_says_arguments_and_the_command_line_goes_before(capsys, tmp_path):
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"prompt": ["a red cube", "a blue sphere"], "num_inference_steps": 1, "height": 32}))
+    assert main(["generate", "snapgen", "--input", str(given), "--seed", "4", "-o", str(tmp_path / "both")]) == 0
+    assert "Made 2 pictures in " in capsys.readouterr().out
+    inputs = json.loads((tmp_path / "both" / "run.json").read_text())["inputs"]
+    assert [(one["prompt"], one["seed"]) for one in inputs["pictures"]] == [("a red cube", 4), ("a blue sphere", 5)]
+    assert inputs["arguments"] == {"num_inference_steps": 1, "height": 32}
+    one = ["generate", "snapgen", "--input", str(given), "-p", "a green cone", "--height", "48"]
+    assert main([*one, "-o", str(tmp_path / "one")]) == 0
+    (picture,) = (tmp_path / "one").glob("000-*.png")
+    assert picture.name == "000-a-green-cone.png" and Image.open(picture).height == 48
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "given.json is missing"),
+        ("{", "given.json is truncated or no JSON file"),
+        ("[]", "given.json must hold a JSON object"),
+        ("{}", "there is no prompt"),
+        ('{"prompt": 3}', "prompt in "),
+        ('{"prompt": ["a red cube", " "]}', "must be a text or a list of texts, none of them empty"),
+        ('{"prompt": "a red cube", "hieght": 32}', "nearest: 'height'"),
+        ('{"prompt": "a red cube", "height": "tall"}', "'tall'"),
+    ],
+)
+def test_files_that_say_nothing_usable(capsys, tmp_path, monkeypatch, content, named):
+    given = tmp_path / "given.json"
+    if content is not None:
+        given.write_text(content)
+    assert named in complaint(capsys, "generate", "snapgen", "--input", str(given), "-o", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
