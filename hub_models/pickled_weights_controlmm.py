@@ -15,6 +15,7 @@ from torch import Tensor
 
 GLOBALS = {
     "collections OrderedDict",
+    "collections Counter",  # in the state of a scheduler, beside MoMask's weights
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
     *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Bool")),
@@ -41,21 +42,30 @@ def read_pickled_weights(path: str | Path, wanted: Mapping[str, Shapes]) -> dict
         FileNotFoundError: there is no such file.
         ValueError: it is no such file, or a tensor is missing, unknown, of another shape, or not finite.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file at {str(path)!r}.")
-    _check_archive(path)
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # whatever a damaged pickle makes of torch's reader
-        raise _refusal(path, f"torch cannot read it ({_first_line(error)})") from error
-    found = {}
+    path, found = Path(path), {}
+    saved = load_pickle(path)
     for part, shapes in wanted.items():
         if not isinstance(saved, dict) or not isinstance(saved.get(part), dict):
             raise _refusal(path, f"it holds no state dict {part!r}")
         _check_names(path, part, saved[part], shapes)
         found[part] = {name: _own_tensor(path, f"{part}.{name}", saved[part][name], shapes[name]) for name in shapes}
     return found
+
+
+def load_pickle(path: Path) -> Any:
+    """What a file of `torch.save` holds, its tensors mapped from the disk, after archive and pickle were looked at.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds more than state dicts and plain values.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file at {str(path)!r}.")
+    _check_archive(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a damaged pickle makes of torch's reader
+        raise _refusal(path, f"torch cannot read it ({_first_line(error)})") from error
 
 
 def _check_archive(path: Path) -> None:

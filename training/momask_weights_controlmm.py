@@ -5,18 +5,15 @@ read here: what they hold beside tensors and plain values is refused, and no cod
 """
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
+from ..hub_models.pickled_weights_controlmm import load_pickle
 
-MOST_BYTES = 2_000_000_000
-"""Of a file; those released have at most half of it, optimiser and CLIP included."""
+State = dict[str, Tensor]
 
 LEFT_OUT = ("clip_model.", "position_enc.pe")
 """What a file may hold beside the weights: the frozen text encoder, and sines and cosines that are computed here."""
@@ -64,14 +61,10 @@ def read_state(path: str | Path, entries: Sequence[str]) -> State:
 
     Raises:
         FileNotFoundError: it is missing.
-        ValueError: it is too large, no such file, or holds something else than finite tensors there.
+        ValueError: it is no such file, or holds something else than finite tensors there.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{path} must be at most {MOST_BYTES} bytes, not {size}.")
-    content = _unpickled(path)
+    content = load_pickle(path)
     found = next((entry for entry in entries if isinstance(content, dict) and entry in content), None)
     if found is None:
         held = ", ".join(sorted(str(key)[:40] for key in content)[:8]) if isinstance(content, dict) else "none"
@@ -83,24 +76,9 @@ def read_state(path: str | Path, entries: Sequence[str]) -> State:
     for name, value in kept.items():
         if not (isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided):
             raise ValueError(f"{name!r} of {path} must be a dense tensor of floating point numbers.")
+        if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+            raise ValueError(f"{name!r} of {path} must have a number of its own for each of {list(value.shape)}.")
     return kept
-
-
-def _unpickled(path: Path) -> Any:
-    """What `torch.load` finds where no code may be run; the archive must not be larger inside than outside."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise ValueError("it is compressed")
-        if sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError("its members overlap")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler fails in any way on a file that is made to harm
-        raise ValueError(
-            f"{path} must be a file of torch.save with tensors and plain values alone, but it is damaged or holds "
-            f"something else ({type(error).__name__})."
-        ) from None
 
 
 def _fill(model: nn.Module, state: State, path: str | Path) -> None:

@@ -14,7 +14,6 @@ The heading is one for all: that of hips and shoulders, smoothed along time. A c
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from ..files import whole_file
 from ..inputs import require
+from ..npy_file import read_floats
 from .forward_kinematics import chained
 from .inverse_kinematics import bones_of, facing, heading
 from .rotations import about_vertical, inverse, product, shortest_arc, six_numbers_of, turned_about_vertical
@@ -57,10 +57,6 @@ ROOT_HEIGHTS = (-1.0, 4.0)
 OFF_IN_METRES, OFF_IN_NORMALISED = 0.4, 0.1
 
 ROWS_AT_ONCE = 65_536
-MAX_FILE_BYTES = 4096
-NUMPY_ROW = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '(<f[48])', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n", re.DOTALL
-)
 
 ABOVE = tuple(next((chain[chain.index(joint) - 1] for chain in CHAINS if joint in chain[2:]), 0) for joint in range(22))
 """The joint whose bone a rotation is seen from. HumanML3D begins each chain at the pelvis, the arms' too, although
@@ -279,7 +275,7 @@ class MotionStatistics:
             FileNotFoundError: one is missing.
             ValueError: one does not hold 263 numbers that are finite and, of deviations, positive.
         """
-        return cls(_read_row(Path(mean)), _read_row(Path(std)))
+        return cls(*(torch.from_numpy(read_floats(path, (NUM_FEATURES,))) for path in (mean, std)))
 
     def save(self, folder: str | Path) -> None:
         """Writes Mean.npy and Std.npy, as HumanML3D has them, each whole or not at all; the folder is made.
@@ -290,25 +286,6 @@ class MotionStatistics:
         for name, value in (("Mean.npy", self.mean), ("Std.npy", self.std)):
             with whole_file(Path(folder, name)) as draft, draft.open("wb") as file:
                 np.save(file, value.float().cpu().numpy(), allow_pickle=False)
-
-
-def _read_row(path: Path) -> Tensor:
-    """One row of 263 numbers. The file is not given to NumPy, which allocates what its head asks for."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing.")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} must be a NumPy file of {NUM_FEATURES} numbers, not of {size} bytes.")
-    content = path.read_bytes()
-    head = NUMPY_ROW.match(content)
-    if head is None:
-        raise ValueError(f"{path} must be a NumPy file of one row of floating point numbers, and is none.")
-    count, data = int(head[2]), content[head.end() :]
-    require(count == NUM_FEATURES, str(path), count, f"a NumPy file of {NUM_FEATURES} numbers")
-    dtype = np.dtype(head[1].decode())
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{path} must hold {count * dtype.itemsize} bytes of numbers, not {len(data)}.")
-    return torch.from_numpy(np.frombuffer(data, dtype).astype(np.float32))
 
 
 def _half_turns(joints: Tensor) -> Tensor:
