@@ -14,6 +14,7 @@ METHODS: dict[str, dict[str, str]] = {
     },
     "lpgs": {"image-to-3d": "pipeline_lpgs:LPGSPipeline"},
     "bitsfusion": {"text-to-image": "pipeline_bitsfusion:BitsFusionPipeline"},
+    "controlmm": {"text-to-motion": "pipeline_controlmm:ControlMMPipeline"},
 }
 """slug -> task -> "module:class" of the pipeline; a method's first task is its default."""
 

@@ -63,6 +63,7 @@ PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_ascan_detection", "AsCANDetectionPipeline"),
     ("pocket_diffusers.pipelines.pipeline_lpgs", "LPGSPipeline"),
     ("pocket_diffusers.pipelines.pipeline_bitsfusion", "BitsFusionPipeline"),
+    ("pocket_diffusers.pipelines.pipeline_controlmm", "ControlMMPipeline"),
 }
 
 SHARED_RECIPE = "recipe_encoders"  # of the CLIPs that serve all methods
