@@ -143,15 +143,15 @@ JUDGE = {
     "nano":  MotionPreset(seed=1, steps=1_500,   batch_size=128, learning_rate=1e-3),
 }
 AUTOENCODER = {
-    "nano":  AutoencoderPreset(seed=0, steps=5_000,   batch_size=64,  learning_rate=1e-3, window=40),
+    "nano":  AutoencoderPreset(seed=0, steps=4_500,   batch_size=64,  learning_rate=1e-3, window=40),
     "paper": AutoencoderPreset(seed=0, steps=250_000, batch_size=256, **PAPER),
 }
 BASE = {
-    "nano":  TokensPreset(seed=0, steps=6_000,   batch_size=64, learning_rate=1e-3),
+    "nano":  TokensPreset(seed=0, steps=4_000,   batch_size=64, learning_rate=1e-3),
     "paper": TokensPreset(seed=0, steps=180_000, **CODES),
 }
 RESIDUAL = {
-    "nano":  TokensPreset(seed=0, steps=4_000,   batch_size=64, learning_rate=1e-3, text_drop=0.2),
+    "nano":  TokensPreset(seed=0, steps=3_000,   batch_size=64, learning_rate=1e-3, text_drop=0.2),
     "paper": TokensPreset(seed=0, steps=180_000, text_drop=0.2, **CODES),
 }
 LENGTH = {
@@ -159,7 +159,7 @@ LENGTH = {
     "paper": TokensPreset(seed=0, steps=50_000,  text_drop=0.0, **CODES),
 }
 CONTROL = {
-    "nano":         ControlPreset(seed=0, steps=4_000,   batch_size=32, learning_rate=5e-4),
+    "nano":         ControlPreset(seed=0, steps=2_500,   batch_size=32, learning_rate=5e-4),
     "paper":        ControlPreset(seed=0, steps=180_000, **CODES),
     "paper-pelvis": ControlPreset(seed=0, steps=180_000, cross=0.0, code_weight=0.1, joint_weight=0.9,
                                   **{**CODES, "model": "paper-pelvis"}),
