@@ -18,6 +18,8 @@ from .template import CardTemplate
 
 FOLDER = "samples"
 SHEET = "sheet.png"
+LARGE = 192
+"""Pixels: wider pictures, such as moments of a motion, have larger places on the sheet."""
 BITS = "bits.png"
 """Of a denoiser of few bits: how many each layer has."""
 DENOISERS = ("unet", "transformer")
@@ -138,10 +140,11 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
             images, captions = pipeline(**plan.arguments).images, plan.prompts
         else:
             made = generate(pipeline, ImageRequest(plan.prompts, **plan.arguments))
-            images, captions, inputs["seeds"] = made.output.images, made.prompts, list(made.seeds)
+            images, captions, inputs["seeds"] = made.output.pictures(), made.prompts, list(made.seeds)
         for image, name in zip(images, plan.files, strict=True):
             image.save(draft / name)
-        contact_sheet(images, captions, cell=256 if plan.recognizes else 128).save(draft / SHEET)
+        large = plan.recognizes or images[0].width > LARGE
+        contact_sheet(images, captions, cell=256 if large else 128).save(draft / SHEET)
         if _are_packed(weights):
             draw_layer_bits(draft / BITS, f"Bits of each layer of {weights.resolve().name}", packed_layers(pipeline))
         write_record(draft, "pocket card", inputs, plan.arguments.get("seed"), perf_counter() - start)

@@ -58,6 +58,10 @@ class Output(BaseOutput):
         """
         raise NotImplementedError
 
+    def pictures(self) -> list[Image.Image]:
+        """A picture of each sample, where samples are something to look at."""
+        raise NotImplementedError
+
 
 @dataclass
 class ImageOutput(Output):
@@ -80,6 +84,10 @@ class ImageOutput(Output):
             image.save(folder / file)
         contact_sheet(self.images, captions).save(folder / SHEET)
         return files
+
+    def pictures(self) -> list[Image.Image]:
+        """The images, for `output_type` "pil"."""
+        return list(self.images)
 
 
 @dataclass
@@ -340,6 +348,12 @@ class MotionOutput(Output):
             files.append(file_name(index, caption, ".glb"))
         contact_sheet(pictures, captions).save(folder / SHEET)
         return files
+
+    def pictures(self) -> list[Image.Image]:
+        """Four moments of each motion, with its controls as red dots."""
+        controls = [None] * len(self.joints) if self.controls is None else self.controls
+        pairs = zip(self.joints, controls, strict=True)
+        return [moments(preview_frames(torch.as_tensor(joints), controls=asked)) for joints, asked in pairs]
 
 
 def file_name(index: int, caption: str, suffix: str) -> str:

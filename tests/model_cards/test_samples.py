@@ -121,6 +121,16 @@ def test_draw(world, plan, monkeypatch, tmp_path: Path):
         draw_samples("snapgen", plan, world.weights, folder)
 
 
+@pytest.mark.parametrize(("width", "cell"), [(192, 128), (256, 256)])
+def test_wide_pictures_have_larger_places_on_the_sheet(world, plan, monkeypatch, tmp_path: Path, width, cell):
+    import_module("pocket_diffusers.pipelines.generation")
+    wide = ImageOutput([Image.new("RGB", (width, 8))])
+    monkeypatch.setattr(Drawing, "__call__", lambda self, **options: wide)
+    monkeypatch.setattr("pocket_diffusers.pipelines.loading.load_pipeline", lambda slug, model: Drawing())
+    draw_samples("snapgen", plan, world.weights, tmp_path / "samples")
+    assert Image.open(tmp_path / "samples" / "sheet.png").width == 12 + 2 * (cell + 12)
+
+
 def test_look_at_pictures(world, monkeypatch, tmp_path: Path):
     def recognize(pipeline, **arguments):
         assert (pipeline, arguments) == ("the judge", {"pictures": "pocketworld", "count": 3, "threshold": 0.4})

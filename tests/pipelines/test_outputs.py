@@ -181,6 +181,20 @@ def test_motions_are_kept_for_animators_viewers_and_numpy(tmp_path):
     assert Image.open(tmp_path / "000-a-person-walks.gif").n_frames == 3
 
 
+def test_what_a_card_shows_of_a_motion_is_what_its_sheet_shows(tmp_path):
+    mask = torch.zeros(3, 22, dtype=torch.bool)
+    mask[1, 0] = True
+    output = MotionOutput.joined([motion(3, [MotionControls(torch.ones(3, 22, 3), mask)]), motion(2, [None])])
+    shown = output.pictures()
+    output.save(tmp_path, ["a", "b"])
+    saved = [Image.open(path).convert("RGB") for path in sorted(tmp_path.glob("*.gif"))]
+    assert [picture.size for picture in shown] == [image.size for image in saved]
+    first = np.asarray(shown[0].crop((0, 0, 128, 128)), int) - np.asarray(saved[0].resize((128, 128), Image.BOX), int)
+    assert np.abs(first).mean() < 3, "the upper left moment is the first frame, but for the palette"
+    free = MotionOutput(output.joints, output.features, output.contacts).pictures()
+    assert shown[0].tobytes() != free[0].tobytes() and shown[1].tobytes() == free[1].tobytes(), "targets are dots"
+
+
 def test_motions_without_ffmpeg_say_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.warns(UserWarning, match="an MP4 beside each GIF needs imageio-ffmpeg, which comes with the extra"):
