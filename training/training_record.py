@@ -132,6 +132,9 @@ def command(slug: str, stage: str, preset: str, overrides: Mapping[str, Any]) ->
 
 def data_of(chosen: Preset) -> str:
     """What a run learned from, in words."""
+    if hasattr(chosen, "num_clips"):
+        part = f"the first {chosen.num_clips:,} clips of " if chosen.source == "motionworld" else ""
+        return f"{chosen.source}, {part}split {chosen.split}"
     part = f"the first {chosen.num_pictures:,} pictures of " if chosen.source == "pocketworld" else ""
     if hasattr(chosen, "scene"):
         part = f"scene {chosen.scene} of "

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -59,6 +60,13 @@ def test_data_are_told_in_words():
         "pocketworld, the first 48,000 pictures of split train_all+train, size 64"
     )
     assert data_of(Preset(source="me/cats", split="test", image_size=256)) == "me/cats, split test, size 256"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Clips(Preset):
+        num_clips: int = 10_000
+
+    assert data_of(Clips(source="motionworld")) == "motionworld, the first 10,000 clips of split train"
+    assert data_of(Clips(source="mine", split="validation")) == "mine, split validation"
 
 
 def test_a_record_carries_the_runs_before_it_and_names_no_place_of_the_machine(tmp_path):
