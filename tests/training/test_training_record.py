@@ -1,5 +1,6 @@
 """The record beside a model."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def test_a_name_on_the_hub_and_a_pickle_fix_no_weights(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"pickled")
     for source in ("someone/else", tmp_path):
         assert Origin.of(source) == Origin(str(source), None, ())
+    assert Origin.of(tmp_path / "model.bin").digest == hashlib.sha256(b"pickled").hexdigest()
     chain = record_of(put_weights(tmp_path / "run" / "model", 1), 1, {"init": Origin.of("someone/else")})
     assert gaps(chain) == ["the digest of what the run began with"]
 
