@@ -167,12 +167,12 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
 
 
 def _save_motions(paths: Sequence[Path], output: MotionOutput, size: int) -> list[Image.Image]:
-    """Writes a GIF of each motion and returns moments of it."""
+    """Writes a GIF of each motion, of every second frame for the sake of its bytes, and returns moments of it."""
     pictures = []
     controls = output.controls or [None] * len(paths)
     for path, joints, asked in zip(paths, output.joints, controls, strict=True):
         frames = preview_frames(joints, size, asked)
-        write_gif(path, frames, FRAMES_PER_SECOND)
+        write_gif(path, frames[::2], FRAMES_PER_SECOND / 2)
         pictures.append(moments(frames))
     return pictures
 
