@@ -1,15 +1,20 @@
-"""Sample pictures of a card: made by the weights beside which they lie, and made again when those change."""
+"""Samples of a card: pictures that its weights made, beside which they lie; made again when those change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from ..hub_models.layers.low_bit import LowBitLayer
 from ..pipelines.files import read_json
+from ..pipelines.motion.motion_preview import moments, preview_frames
+from ..pipelines.motion.skeleton import FRAMES_PER_SECOND
+from ..pipelines.moving_picture import write_gif
+from ..pipelines.outputs import MotionOutput
 from ..pipelines.result_folder import RECORD, result_folder, write_record
 from ..pipelines.weights import weights_digest
 from ..training.layer_bits_plot import LayerBits, draw_layer_bits
@@ -31,8 +36,8 @@ class SamplePlan:
     Attributes:
         prompts: one picture each: texts or classes of a generator, names of the pictures that a recognizer looks at, or
             of the views of a scene.
-        arguments: of `ImageRequest`, such as `guidance_scale` and `seed`; of `recognize`, such as `pictures`; or of a
-            scene's pipeline, such as `num_frames`.
+        arguments: of `ImageRequest`, such as `guidance_scale` and `seed`; of `recognize`, such as `pictures`; of a
+            scene's pipeline, such as `num_frames`; or of a motion's pipeline, with `preview_size` in pixels.
     """
 
     prompts: tuple[str, ...]
@@ -49,16 +54,23 @@ class SamplePlan:
         return "num_frames" in self.arguments
 
     @property
+    def moves(self) -> bool:
+        """Whether the weights make motions, each seen in a picture that plays."""
+        return "preview_size" in self.arguments
+
+    @property
     def files(self) -> list[str]:
         """Names of the pictures, in the prompts' order."""
-        return [f"{index:02d}.png" for index in range(len(self.prompts))]
+        suffix = "gif" if self.moves else "png"
+        return [f"{index:02d}.{suffix}" for index in range(len(self.prompts))]
 
 
 def sample_plan(template: CardTemplate) -> SamplePlan | None:
     """The plan of a template; None without `pocket.samples`.
 
     With `pictures` (one of `SOURCES`) and `count` in there, so many test pictures are looked at; with `num_frames` a
-    scene is seen from so many sides; else the `widget` texts are drawn with its arguments.
+    scene is seen from so many sides; else the `widget` texts are drawn with its arguments, as motions if
+    `preview_size` is among them.
 
     Raises:
         ValueError: when there are no such texts or pictures.
@@ -110,8 +122,8 @@ def renew_samples(template: CardTemplate, slug: str, weights: Path, folder: Path
 
 
 def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> None:
-    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, a captioned sheet, of a
-    packed denoiser the bits of each layer, and a record.
+    """Writes the plan's pictures into `folder`, whole or not at all: a PNG each, or a GIF of a motion, a captioned
+    sheet, of a packed denoiser the bits of each layer, and a record.
 
     An earlier folder of samples is replaced; anything else there is not.
 
@@ -136,15 +148,33 @@ def draw_samples(slug: str, plan: SamplePlan, weights: Path, folder: Path) -> No
             images, captions = zip(*recognize(pipeline, **plan.arguments), strict=True)
         elif plan.shows_a_scene:
             images, captions = pipeline(**plan.arguments).images, plan.prompts
+        elif plan.moves:
+            options = {**plan.arguments}
+            size, seed = options.pop("preview_size"), options.pop("seed", 0)
+            made = generate(pipeline, ImageRequest(plan.prompts, seed=seed, arguments=options))
+            captions, inputs["seeds"] = made.prompts, list(made.seeds)
+            images = _save_motions([draft / name for name in plan.files], made.output, size)
         else:
             made = generate(pipeline, ImageRequest(plan.prompts, **plan.arguments))
             images, captions, inputs["seeds"] = made.output.images, made.prompts, list(made.seeds)
-        for image, name in zip(images, plan.files, strict=True):
-            image.save(draft / name)
-        contact_sheet(images, captions, cell=256 if plan.recognizes else 128).save(draft / SHEET)
+        if not plan.moves:
+            for image, name in zip(images, plan.files, strict=True):
+                image.save(draft / name)
+        contact_sheet(images, captions, cell=256 if plan.recognizes or plan.moves else 128).save(draft / SHEET)
         if _are_packed(weights):
             draw_layer_bits(draft / BITS, f"Bits of each layer of {weights.resolve().name}", packed_layers(pipeline))
         write_record(draft, "pocket card", inputs, plan.arguments.get("seed"), perf_counter() - start)
+
+
+def _save_motions(paths: Sequence[Path], output: MotionOutput, size: int) -> list[Image.Image]:
+    """Writes a GIF of each motion, of every second frame for the sake of its bytes, and returns moments of it."""
+    pictures = []
+    controls = output.controls or [None] * len(paths)
+    for path, joints, asked in zip(paths, output.joints, controls, strict=True):
+        frames = preview_frames(joints, size, asked)
+        write_gif(path, frames[::2], FRAMES_PER_SECOND / 2)
+        pictures.append(moments(frames))
+    return pictures
 
 
 def packed_layers(pipeline: DiffusionPipeline) -> list[LayerBits]:

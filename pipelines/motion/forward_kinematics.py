@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..inputs import require
-from .rotations import product, rotated
+from .rotations import inverse, product, rotated
 from .skeleton import JOINTS, PARENTS, bone_lengths, rest_directions
 
 
@@ -44,6 +44,12 @@ def world_rotations(rotations: Float[Tensor, "*batch 22 4"]) -> Float[Tensor, "*
     for parent, rotation in zip(PARENTS[1:], local[1:], strict=True):
         turned.append(product(turned[parent], rotation))
     return torch.stack(turned, -2)
+
+
+def local_rotations(turned: Float[Tensor, "*batch 22 4"]) -> Float[Tensor, "*batch 22 4"]:
+    """The reverse of `world_rotations`: each unit quaternion of the world as seen from that of its parent."""
+    above = turned[..., PARENTS[1:], :]
+    return torch.cat([turned[..., :1, :], product(inverse(above), turned[..., 1:, :])], -2)
 
 
 def chained(bones: Float[Tensor, "*batch 22 3"], root: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 22 3"]:

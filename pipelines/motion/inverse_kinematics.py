@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..inputs import require
-from .rotations import about_vertical, inverse, product, shortest_arc, turned_about_vertical
+from .forward_kinematics import local_rotations
+from .rotations import about_vertical, product, shortest_arc, turned_about_vertical
 from .skeleton import JOINTS, PARENTS, rest_directions
 
 
@@ -29,8 +30,7 @@ def rotations_of(joints: Float[Tensor, "*batch 22 3"]) -> Float[Tensor, "*batch 
     angles = heading(joints)
     at_home = turned_about_vertical(bones_of(joints), -angles[..., None])
     turned = product(about_vertical(angles)[..., None, :], shortest_arc(rest_directions().to(joints), at_home))
-    turned = torch.cat([about_vertical(angles)[..., None, :], turned[..., 1:, :]], -2)
-    return torch.cat([turned[..., :1, :], product(inverse(turned[..., PARENTS[1:], :]), turned[..., 1:, :])], -2)
+    return local_rotations(torch.cat([about_vertical(angles)[..., None, :], turned[..., 1:, :]], -2))
 
 
 def bones_of(joints: Float[Tensor, "*batch 22 3"]) -> Float[Tensor, "*batch 22 3"]:

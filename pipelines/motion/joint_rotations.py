@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...hub_models.rendering.quaternions import quaternions_of
 from ..inputs import require
+from .forward_kinematics import local_rotations
 from .rotations import inverse, product, rotated, shortest_arc
 from .skeleton import JOINTS, PARENTS
 
@@ -93,14 +94,12 @@ def rig_of(joints: Float[Tensor, "frames 22 3"]) -> Rig:
             child = PARENTS.index(joint) if joint in PARENTS else None
             world[joint] = start if child is None else _turned(start, offsets[child], directions[:, child])
     turned = torch.stack([world[joint] for joint in range(len(JOINTS))], 1)
-    above = turned[:, PARENTS[1:]]
-    local = torch.cat([turned[:, :1], product(inverse(above), turned[:, 1:])], 1)
-    places = torch.cat([joints[:, :1], rotated(bones[:, 1:], inverse(above))], 1)
+    places = torch.cat([joints[:, :1], rotated(bones[:, 1:], inverse(turned[:, PARENTS[1:]]))], 1)
     strayed = (places - offsets).norm(dim=-1).amax(0) > STIFF
     loose = tuple(joint for joint in range(1, len(JOINTS)) if strayed[joint])
     fixed = [joint for joint in range(1, len(JOINTS)) if not strayed[joint]]
     places[:, fixed] = offsets[fixed]
-    return Rig(offsets, _steady_signs(local), places, loose)
+    return Rig(offsets, _steady_signs(local_rotations(turned)), places, loose)
 
 
 def check_joints(joints: Float[Tensor, "frames 22 3"]) -> Float[Tensor, "frames 22 3"]:

@@ -4,14 +4,19 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 from pocket_diffusers.hub_models.layers.low_bit import LowBitLinear
 from pocket_diffusers.model_cards.samples import SamplePlan, draw_samples, sample_plan, stale_samples
 from pocket_diffusers.model_cards.template import read_template
-from pocket_diffusers.pipelines.outputs import ImageOutput
+from pocket_diffusers.pipelines.motion.forward_kinematics import joints_of
+from pocket_diffusers.pipelines.motion.motion_controls import MotionControls
+from pocket_diffusers.pipelines.motion.skeleton import JOINTS
+from pocket_diffusers.pipelines.outputs import ImageOutput, MotionOutput
 from pocket_diffusers.training.layer_bits_plot import LayerBits
 
 
@@ -102,8 +107,8 @@ class Drawing:
     def prompt_arguments(self, prompt, **options):
         return {"prompt": prompt, **options}
 
-    def __call__(self, prompt, generator, callback_on_step_end, **options):
-        assert options["guidance_scale"] == 7.0
+    def __call__(self, prompt, guidance_scale, generator, callback_on_step_end, **options):
+        assert guidance_scale == 7.0
         return ImageOutput([Image.new("RGB", (8, 8), (one.initial_seed(),) * 3) for one in generator])
 
 
@@ -119,6 +124,42 @@ def test_draw(world, plan, monkeypatch, tmp_path: Path):
     (folder / "run.json").unlink()
     with pytest.raises(FileExistsError, match="no earlier result"):
         draw_samples("snapgen", plan, world.weights, folder)
+
+
+MOTIONS = "  samples: {preview_size: 64, seed: 3, length: 40, controls: [{frame: 8, joints: {pelvis: [0, 1, 0]}}]}\n"
+
+
+def test_motions_play_with_their_targets(world, monkeypatch, tmp_path: Path):
+    asked = []
+
+    class Moving:
+        num_timesteps = 1
+
+        def prompt_arguments(self, prompt, num_images_per_prompt=1, **options):
+            return {"prompt": prompt, **options}
+
+        def __call__(self, prompt, generator, callback_on_step_end, length=None, controls=None):
+            asked.append((prompt, [one.initial_seed() for one in generator], length))
+            still = torch.tensor([1.0, 0, 0, 0]).expand(length, len(JOINTS), 4)
+            joints = joints_of(still, torch.tensor([0, 0.92, 0]) + torch.linspace(0, 1, length)[:, None])
+            held = MotionControls.from_json({"length": length, "controls": controls})
+            return MotionOutput([joints], [torch.zeros(length, 263)], [torch.zeros(length, 4)], [held])
+
+    world.edit_template("  samples: {guidance_scale: 7.0, seed: 0}\n", MOTIONS)
+    plan = sample_plan(read_template(world.template))
+    assert plan.moves and plan.files == ["00.gif", "01.gif"]
+    monkeypatch.setattr("pocket_diffusers.pipelines.loading.load_pipeline", lambda slug, model: Moving())
+    folder = tmp_path / "samples"
+    draw_samples("controlmm", plan, world.weights, folder)
+    assert asked == [("a red cube", [3], 40), ("a green cone", [4], 40)]
+    assert stale_samples(plan, world.weights, folder) is None
+    with Image.open(folder / "00.gif") as gif:
+        assert (gif.size, gif.n_frames) == ((64, 64), 20)
+        gif.seek(4)
+        red, green, blue = np.asarray(gif.convert("RGB")).astype(int).transpose(2, 0, 1)
+        assert ((red > 150) & (green < 100) & (blue < 100)).any(), "no dot shows the target"
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.width > 2 * 256
 
 
 def test_look_at_pictures(world, monkeypatch, tmp_path: Path):

@@ -94,16 +94,16 @@ def make_motions(
         seed: clip i gets the noise of seed + i, so the same under every control.
         options: of the call, such as `optimization`.
     """
-    features, joints = [], []
+    made: dict[int, tuple[Tensor, Tensor]] = {}
+    by_length = sorted(range(len(clips)), key=clips.motions.lengths.__getitem__)  # so that little is padding
     for start in range(0, len(clips), batch):
-        some = slice(start, start + batch)
-        part = clips[some]
-        made = pipeline(
-            part.captions, length=part.motions.lengths,
-            controls=None if controls is None else list(controls[some]),
-            generator=[torch.Generator().manual_seed(seed + start + row) for row in range(len(part))],
+        rows = by_length[start : start + batch]
+        output = pipeline(
+            [clips.captions[row] for row in rows], length=[clips.motions.lengths[row] for row in rows],
+            controls=None if controls is None else [controls[row] for row in rows],
+            generator=[torch.Generator().manual_seed(seed + row) for row in rows],
             output_type="pt", **options,
         )  # fmt: skip
-        features += list(made.features)
-        joints += list(made.joints)
-    return Motions(features, joints)
+        made |= zip(rows, zip(output.features, output.joints, strict=True), strict=True)
+    features, joints = zip(*(made[row] for row in range(len(clips))), strict=True)
+    return Motions(list(features), list(joints))

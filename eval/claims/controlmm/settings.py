@@ -38,7 +38,7 @@ class Settings:
     length: int = 196
     batches: tuple[int, ...] = (1, 4, 16)
     lengths: tuple[int, ...] = (40, 100, 196)
-    batch: int = 32
+    batch: int = 16
     clips: int = 500
     texts: int = 32
     motions: int = 30

@@ -8,7 +8,7 @@ import torch
 from pocket_diffusers.eval.claims.controlmm import motions
 from pocket_diffusers.eval.claims.controlmm.motions import CaptionedClips, Motions, make_motions, world_clips
 from pocket_diffusers.pipelines.motion.motion_features import features_of, joints_of_features
-from pocket_diffusers.training.datasets.motionworld.clips import clips
+from pocket_diffusers.training.datasets.motionworld.records import clips
 
 
 def test_clips_of_the_test_split_in_whole_tokens(monkeypatch):
@@ -43,7 +43,7 @@ def test_parts_and_padding():
     assert part.motions.padded_joints[1, 44:].abs().sum() == 0 and part.motions.padded_joints[1, 43, 0, 0] == 44
 
 
-def test_every_clip_is_asked_for_with_its_own_seed_whatever_the_batch():
+def test_clips_of_like_length_are_made_together_each_with_its_own_seed_whatever_the_batch():
     def pipeline(prompts, length, controls, generator, output_type, **options):
         asked.append((prompts, length, controls, [one.initial_seed() for one in generator], options))
         assert output_type == "pt"
@@ -56,14 +56,14 @@ def test_every_clip_is_asked_for_with_its_own_seed_whatever_the_batch():
     for batch in (2, 3):
         asked = []
         made.append(make_motions(pipeline, clips, batch, ["a", "b", "c"], seed=7, optimization="fast"))
-        assert asked[0][0] == clips.captions[:batch] and asked[0][2] == ["a", "b", "c"][:batch]
-        assert [seed for one in asked for seed in one[3]] == [7, 8, 9]
+        assert asked[0][0] == ["walks 40", "walks 44", "walks 60"][:batch] and asked[0][2] == ["a", "c", "b"][:batch]
+        assert [seed for one in asked for seed in one[3]] == [7, 9, 8]
         assert all(one[4] == {"optimization": "fast"} for one in asked)
     assert made[0].lengths == [40, 60, 44]
     assert all(torch.equal(*pair) for pair in zip(made[0].features, made[1].features, strict=True))
     asked = []
     make_motions(pipeline, clips, 3)
-    assert asked[0][2] is None and asked[0][3] == [0, 1, 2]
+    assert asked[0][2] is None and asked[0][3] == [0, 2, 1]
 
 
 @pytest.mark.parametrize("some", [slice(0, 1), slice(1, None)])

@@ -10,7 +10,7 @@ from pocket_diffusers.eval.claims.controlmm.projection import SMOOTHNESS, STAYIN
 from pocket_diffusers.pipelines.motion.motion_controls import MotionControls
 from pocket_diffusers.pipelines.motion.motion_features import features_of, joints_of_features
 from pocket_diffusers.pipelines.motion.skeleton import PARENTS
-from pocket_diffusers.training.datasets.motionworld.clips import clips
+from pocket_diffusers.training.datasets.motionworld.records import clips
 
 
 def controls(joints, mask, shift):

@@ -46,7 +46,7 @@ def faked(monkeypatch, tmp_path):
         return CaptionedClips(Motions([torch.zeros(40, 263)] * count, joints), [f"clip {i}" for i in range(count)])
 
     def make_motions(pipeline, clips, batch, controls=None, seed=0, **options):
-        assert pipeline == "a pipeline" and batch == 32 and not options
+        assert pipeline == "a pipeline" and batch == Settings().batch and not options
         seen.made.append((clips, controls, seed))
         return clips.motions
 
