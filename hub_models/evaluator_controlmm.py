@@ -60,6 +60,8 @@ class MotionTextEvaluator(ModelMixin, ConfigMixin, PresetMixin):
         ValueError: for a value that is out of range, naming it.
     """
 
+    _supports_gradient_checkpointing = True
+
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "nano": {
             "vocabulary_size": 512,
@@ -89,6 +91,7 @@ class MotionTextEvaluator(ModelMixin, ConfigMixin, PresetMixin):
     ) -> None:
         super().__init__()
         _check(**self._internal_dict)
+        self.gradient_checkpointing = False  # diffusers asks every model for it; this one has nothing worth sparing
         self.word_vectors = None if vocabulary_size is None else nn.Embedding(vocabulary_size, word_dim)
         self.movement_encoder = MovementEncoder(num_features - CONTACTS, movement_dim, dropout)
         self.motion_encoder = BiGRUEncoder(movement_dim, motion_hidden_dim, embedding_dim)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from .. import unknown_name
 from ..pipelines import METHODS
-from ..pipelines.files import write_json
+from ..pipelines.files import read_json, write_json
 from ..pipelines.result_folder import result_folder, write_record
 from .facts import gather_facts
 from .model_index import eval_results_yaml
@@ -271,6 +272,8 @@ def assemble_model(
 ) -> None:
     """Writes a model repository: weights, shim, card, samples, export contract, results, licence and wheel.
 
+    Weights that are a single model, such as one that judges, have no shim and no export contract.
+
     Args:
         name: of the weights, such as "snapgen-nano".
         repo: id "owner/name" that it will have.
@@ -286,18 +289,19 @@ def assemble_model(
     from ..pipelines.export.contract import CONTRACT
     from ..pipelines.export.methods import export_of
     from ..pipelines.loading import load_pipeline
-    from ..pipelines.repository import check_repository
+    from ..pipelines.repository import INDEX
 
     slug, weights = slug_of(name), sources.checkpoints / name
     refuse_links(weights)
-    check_repository(weights, digests=True)
+    _check_weights(weights)
     text = render_card(name, repo, sources=sources, private=private)
     copy_plain(weights, folder, shutil.ignore_patterns(CARD, ".*", "__pycache__"))
     (folder / CARD).write_text(text, encoding="utf-8")
     template = read_template(sources.template(name))
     renew_samples(template, slug, weights, folder / FOLDER)
-    pipeline = load_pipeline(slug, str(weights))
-    write_json(folder / "export" / CONTRACT, export_of(pipeline).contract(pipeline).to_record())
+    if (weights / INDEX).is_file():
+        pipeline = load_pipeline(slug, str(weights))
+        write_json(folder / "export" / CONTRACT, export_of(pipeline).contract(pipeline).to_record())
     for path in sorted(sources.results.glob(f"{slug}*")):
         copy_plain(path, folder / "eval" / path.name)
     facts = gather_facts(template, name, weights, repo, sources)
@@ -308,7 +312,7 @@ def assemble_model(
         (folder / ".eval_results" / f"{slug}.yaml").write_text(yaml, encoding="utf-8")
     _write_license(folder)
     copy_plain(wheel, folder / wheel.name)
-    check_repository(folder, digests=True)
+    _check_weights(folder)
     refuse_faults(card_faults(template, text, f"{repo}/{CARD}", folder))
 
 
@@ -353,8 +357,6 @@ def assemble_static(slug: str, repo: str, folder: Path) -> Path:
         FileNotFoundError: when the method has no such page.
         OSError: when it cannot be built.
     """
-    from importlib import import_module
-
     page = import_module(f"{__package__.split('.')[0]}.spaces.build_static")
     built = Path(page.build_static(slug, folder))
     _write_space_card(built, repo)
@@ -436,6 +438,17 @@ def _write_space_card(folder: Path, repo: str, models: list[str] | None = None) 
     body = body.replace("OWNER/NAME", repo).replace("WHEEL", wheel_address(f"spaces/{repo}"))
     path.write_text(join_card({**front, "models": models}, body), encoding="utf-8")
     refuse_faults(check_space_card(path.read_text(encoding="utf-8"), f"the Space's {CARD}", folder))
+
+
+def _check_weights(folder: Path) -> None:
+    """Of a pipeline, or of a single model of the package, whose class its config names."""
+    from ..pipelines.repository import INDEX, check_model, check_repository
+
+    if (folder / INDEX).is_file():
+        check_repository(folder, digests=True)
+    else:
+        package = import_module(__package__.split(".")[0])
+        check_model(folder, getattr(package, read_json(folder / "config.json", dict)["_class_name"]))
 
 
 def _shown_pictures(card: str, folder: Path) -> list[str]:

@@ -24,17 +24,17 @@ SAID_HERE = {
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """What to draw. A field that is None keeps the pipeline's own default.
+    """What to make: pictures, or what else the pipeline makes. A field that is None keeps the pipeline's own default.
 
     Attributes:
         prompts: texts, one or more; for a pipeline of classes, names or numbers of classes.
         negative_prompt: what the pictures should not show; not for a pipeline of classes.
         num_inference_steps: steps of the sampler, at least 1.
         guidance_scale: weight of classifier-free guidance; 1 is none.
-        num_images_per_prompt: pictures for each text, at least 1.
+        num_images_per_prompt: pictures (or motions) for each text, at least 1.
         height: rows in pixels.
         width: columns in pixels.
-        seed: of the first picture; each further picture has the next one, so that every picture can be made alone.
+        seed: of the first sample; each further one has the next, so that every sample can be made alone.
         arguments: further ones of the pipeline's call, as JSON has them, such as the length and the controls of a
             motion; where another field says the same, that one counts.
     """
@@ -74,11 +74,11 @@ class Generated:
 def generate(
     pipeline: DiffusionPipeline, request: ImageRequest, progress: Callable[[float], Any] = lambda fraction: None
 ) -> Generated:
-    """Draws the request, one text or class after the other.
+    """Makes what is requested, one text or class after the other.
 
     Args:
         pipeline: one of this package; its `prompt_arguments` say how a prompt becomes a call, or that none does.
-        request: what to draw.
+        request: what to make.
         progress: called after each step with the part of a prompt's work that the step was, in (0, 1].
 
     Raises:
@@ -102,7 +102,7 @@ def generate(
 
 
 def call_arguments(pipeline: DiffusionPipeline, prompt: str, request: ImageRequest) -> dict[str, Any]:
-    """Arguments of a pipeline's call that draws one prompt of a request, without those of `SAID_HERE`.
+    """Arguments of a pipeline's call that makes one prompt of a request, without those of `SAID_HERE`.
 
     Raises:
         ValueError: the call has no such argument (with the nearest name), the request says it otherwise, or the
@@ -128,7 +128,7 @@ def generate_into(
     progress: Callable[[float], Any] = lambda fraction: None,
     runtime: str | None = None,
 ) -> Generated:
-    """Loads, draws and writes: what `Output.save` keeps, and `run.json`.
+    """Loads, makes and writes: what `Output.save` keeps, and `run.json`, which lists the samples under their noun.
 
     `model` is that of `load_pipeline`. With a `runtime`, "onnx" or "executorch", it is an exported bundle; None then
     takes an export of `<slug>-nano` in `outputs/`, which is made first unless one of these weights is there already.
@@ -144,9 +144,9 @@ def generate_into(
     start = perf_counter()
     made = generate(pipeline, request, progress)
     seconds = perf_counter() - start
-    samples = zip(made.output.save(folder, made.prompts), made.prompts, made.seeds, strict=True)
-    pictures = [{"file": file, "prompt": prompt, "seed": seed} for file, prompt, seed in samples]
-    weights = model or f"{slug}-nano"
-    inputs = {"method": slug, "model": weights, "runtime": runtime, **asdict(request), "pictures": pictures}
+    rows = zip(made.output.save(folder, made.prompts), made.prompts, made.seeds, strict=True)
+    samples = [{"file": file, "prompt": prompt, "seed": seed} for file, prompt, seed in rows]
+    inputs = {"method": slug, "model": model or f"{slug}-nano", "runtime": runtime, **asdict(request)}
+    inputs[f"{made.output.noun}s"] = samples
     write_record(folder, f"pocket generate {slug}", inputs, request.seed, seconds)
     return made

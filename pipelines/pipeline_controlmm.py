@@ -171,8 +171,9 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
             output_type: "np" or "pt", see `MotionOutput`.
             return_dict: False returns the tuple of joints, features and contacts.
             callback_on_step_end: called as `(pipeline, step, step, tensors)` after each step, with free clips or with
-                controlled ones; the dict that it returns replaces what it has of "logits" [batch, tokens, codes],
-                "tokens" (embeddings of them) and "prompt_embeds".
+                controlled ones; the dict that it returns replaces what it has of "logits" [batch, tokens, codes] (of
+                controlled clips: the codes of free ones are drawn already), "tokens" (embeddings, for the next step)
+                and "prompt_embeds".
             callback_on_step_end_tensor_inputs: names of the tensors it gets; None gives the logits.
 
         Raises:
@@ -442,7 +443,7 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         if not isinstance(optimization, OptimizationSteps):
             check_choice("optimization", optimization, tuple(OPTIMIZATIONS))
         if objective is not None and not callable(objective):
-            raise ValueError(f"objective must be a callable of joints and valid frames, not {objective!r}.")
+            raise ValueError(f"objective must be a callable of joints and valid frames, not {_said(objective)}.")
         for name in callback_on_step_end_tensor_inputs:
             check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         prompts = self._check_prompts(prompt, prompt_embeds)
@@ -480,7 +481,7 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
             raise ValueError(f"{name} is a list of {len(listed_)}, but there are {prompts} prompts.")
         for one in listed_:
             if one is not None and (not isinstance(one, kind) or isinstance(one, bool)):
-                raise ValueError(f"{name} must be {kind.__name__}, a list of them or None, not {one!r}.")
+                raise ValueError(f"{name} must be {kind.__name__}, a list of them or None, not {_said(one)}.")
         return listed_
 
     def _check_length(self, length: int | None, controls: MotionControls | None) -> None:
@@ -545,3 +546,8 @@ def _for_each(given: Any, batch: int, copies: int) -> list[Any]:
     if isinstance(given, list | tuple):
         return [one for one in given for _ in range(copies)]
     return [given] * batch
+
+
+def _said(value: Any) -> str:
+    """A value in a sentence of one line: what is no number or text by its kind."""
+    return repr(value) if isinstance(value, str | int | float) else type(value).__name__

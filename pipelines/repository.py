@@ -202,16 +202,24 @@ def check_repository(
         ValueError: for a damaged or truncated file, a tensor of the wrong shape, or pickled weights, naming the file.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no checkpoint folder at {folder}.")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in PICKLES:
-            raise ValueError(f"{path} is a pickle, which can run code when it is loaded: only safetensors is accepted.")
+    _refuse_pickles(folder)
     for name, (library, class_name) in _components(read_json(folder / INDEX, dict), folder).items():
         if name not in skip:
             _check_component(folder / name, _component_class(folder, name, library, class_name), variant)
     if digests:
         _check_digests(folder)
+
+
+def check_model(folder: str | os.PathLike, cls: type) -> None:
+    """Checks the folder of a single model, such as one that judges, as `check_repository` checks a component.
+
+    Raises:
+        FileNotFoundError: for a folder or a file that is missing.
+        ValueError: for a damaged or truncated file, a tensor of the wrong shape, or pickled weights, naming the file.
+    """
+    folder = Path(folder)
+    _refuse_pickles(folder)
+    _check_component(folder, cls, None)
 
 
 def component_classes(folder: Path) -> dict[str, type]:
@@ -238,6 +246,14 @@ def component_weights(folder: Path, cls: type, variant: str | None = None) -> li
     """
     stem = _weights_stem(cls)
     return [] if stem is None else _weight_files(folder, stem, variant)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no checkpoint folder at {folder}.")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in PICKLES:
+            raise ValueError(f"{path} is a pickle, which can run code when it is loaded: only safetensors is accepted.")
 
 
 def _components(index: dict[str, Any], folder: Path) -> dict[str, tuple[str, str]]:

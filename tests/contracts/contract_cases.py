@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
@@ -42,27 +43,65 @@ class PipelineCase(ABC):
     def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
         """The output as numbers: float32, one row a sample."""
 
+    def unrounded(self, pipeline: DiffusionPipeline) -> Tensor:
+        """What number formats are compared by: the result, or scores where one is chosen by scores."""
+        return self.result(pipeline)
+
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSamplerCase(PipelineCase):
-    """A pipeline that draws pictures in a latent space, in two steps; sample i has seed i.
+class SamplerCase(PipelineCase):
+    """A pipeline that makes samples out of noise under guidance, in two steps; sample i has seed i.
 
     Attributes:
-        copies: the argument of its call for several pictures of each value.
-        conditions: what a callback may ask for beside the latents.
+        copies: the argument of its call for several samples of each value.
+        watched: tensors that a callback may ask for, and how many rows each has for a sample; what the first is
+            replaced by counts.
+        short: further arguments that make a sample small.
     """
 
     copies: str
-    conditions: tuple[str, ...]
+    watched: Mapping[str, int]
+    short: Mapping[str, Any] = field(default_factory=dict)
 
     def call(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Any:
         count = len(values or self.values[:1]) * arguments.get(self.copies, 1)
-        return super().call(
-            pipeline, values, **{"num_inference_steps": 2, "generator": seeded(*range(count)), **arguments}
-        )
+        options = {"num_inference_steps": 2, "generator": seeded(*range(count)), **self.short, **arguments}
+        return super().call(pipeline, values, **options)
+
+    @abstractmethod
+    def numbers(self, output: Any) -> Tensor:
+        """What somebody who asks for no output type gets, one row a sample, in units in which 0.01 is hardly seen."""
+
+
+class ImageSamplerCase(SamplerCase):
+    """A pipeline that draws pictures in a latent space."""
 
     def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
         return self.call(pipeline, values, output_type="latent", **arguments).images
+
+    def numbers(self, output: Any) -> Tensor:
+        return torch.stack([torch.from_numpy(np.asarray(image, np.float32)) / 255 for image in output.images])
+
+
+class MotionCase(SamplerCase):
+    """A pipeline that moves a body; all clips of a call that says no lengths are equally long."""
+
+    def result(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Tensor:
+        return self.numbers(self.call(pipeline, values, **arguments))
+
+    def numbers(self, output: Any) -> Tensor:
+        return torch.stack(list(output.features))
+
+    def unrounded(self, pipeline: DiffusionPipeline) -> Tensor:
+        """Logits of the first step: a code that is chosen by a hair may be another in another format."""
+        seen = []
+
+        def look(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            seen.append(tensors["logits"])
+            return {}
+
+        self.call(pipeline, callback_on_step_end=look)
+        return seen[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,15 @@ from threading import Barrier, Thread
 import numpy as np
 import pytest
 import torch
-from contract_cases import ImageSamplerCase, PipelineCase, RecognizerCase, SceneCase, seeded
+from contract_cases import (
+    ImageSamplerCase,
+    MotionCase,
+    PipelineCase,
+    RecognizerCase,
+    SamplerCase,
+    SceneCase,
+    seeded,
+)
 from diffusers import DiffusionPipeline
 from diffusers.pipelines import pipeline_utils
 from diffusers.utils import dynamic_modules_utils, hub_utils
@@ -28,17 +36,24 @@ from torch import Tensor, nn
 
 from pocket_diffusers.pipelines import METHODS, pipeline_class
 from pocket_diffusers.pipelines.generation import ImageRequest, generate
-from pocket_diffusers.pipelines.outputs import ImageOutput, Output, RenderingOutput
+from pocket_diffusers.pipelines.motion.motion_controls import MotionControls
+from pocket_diffusers.pipelines.motion.motion_optimization import OptimizationSteps
+from pocket_diffusers.pipelines.outputs import ImageOutput, MotionOutput, Output, RenderingOutput
 from pocket_diffusers.pipelines.repository import save_repository
 
 ROOT = Path(__file__).parents[2]
 CASES: dict[tuple[str, str], PipelineCase] = {
     (slug, task): case for slug in METHODS for task, case in import_module(f"tiny_{slug}").PIPELINES.items()
 }
-NAMES = dict(argvalues=CASES, ids=lambda name: "-".join(name))
-SAMPLERS = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, ImageSamplerCase)]}
-RECOGNIZERS = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, RecognizerCase)]}
-SCENES = {**NAMES, "argvalues": [name for name, case in CASES.items() if isinstance(case, SceneCase)]}
+
+
+def named(kind: type[PipelineCase]) -> dict:
+    """Every case of a kind, to parametrize `name` with."""
+    return {"argvalues": [name for name, case in CASES.items() if isinstance(case, kind)], "ids": "-".join}
+
+
+NAMES, SAMPLERS, IMAGE_SAMPLERS = named(PipelineCase), named(SamplerCase), named(ImageSamplerCase)
+RECOGNIZERS, SCENES, MOTIONS = named(RecognizerCase), named(SceneCase), named(MotionCase)
 
 
 @cache
@@ -77,6 +92,8 @@ def models_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
 
 
 def same(first: object, second: object) -> bool:
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
     return torch.equal(first, second) if isinstance(first, Tensor) else first == second
 
 
@@ -120,7 +137,7 @@ def test_a_sample_does_not_depend_on_its_batch(name):
     case, pipeline = CASES[name], shared(name)
     batch = case.result(pipeline, case.values)
     for index, value in enumerate(case.values):
-        seed = {"generator": seeded(index)} if isinstance(case, ImageSamplerCase) else {}
+        seed = {"generator": seeded(index)} if isinstance(case, SamplerCase) else {}
         torch.testing.assert_close(batch[index], case.result(pipeline, [value], **seed)[0], atol=1e-4, rtol=1e-4)
     assert min((one - other).abs().max() for one, other in pairwise(batch)) > 1e-3
 
@@ -129,8 +146,10 @@ def test_a_sample_does_not_depend_on_its_batch(name):
 @pytest.mark.parametrize("name", **NAMES)
 def test_half_precision_is_near(name, dtype, tmp_path):
     case = CASES[name]
-    full, half = case.result(shared(name)), case.result(in_type(dtype, made(name), tmp_path))
-    assert half.dtype == torch.float32 and half.isfinite().all()
+    halved = in_type(dtype, made(name), tmp_path)
+    result = case.result(halved)
+    assert result.dtype == torch.float32 and result.isfinite().all()
+    full, half = case.unrounded(shared(name)), case.unrounded(halved)
     assert (half - full).abs().mean() < 0.05 * full.abs().mean()
 
 
@@ -246,7 +265,7 @@ def test_offload_order_names_every_model(name):
     assert sorted(pipeline.model_cpu_offload_seq.split("->")) == sorted(models_of(pipeline))
 
 
-# Pipelines that draw
+# Pipelines that sample
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)
@@ -258,9 +277,8 @@ def test_defaults_are_those_of_the_class(name):
         pipe._interrupt = True
         return tensors
 
-    (image,) = pipeline(**{CASES[name].argument: CASES[name].values[0]}, callback_on_step_end=stop).images
+    pipeline(**{CASES[name].argument: CASES[name].values[0]}, callback_on_step_end=stop)
     assert seen == [(pipeline.defaults.num_inference_steps, pipeline.defaults.guidance_scale)]
-    assert image.size == (pipeline.default_size,) * 2
     given = {key: value.default for key, value in inspect.signature(type(pipeline).__call__).parameters.items()}
     assert vars(pipeline.defaults).items() <= given.items()
 
@@ -311,7 +329,7 @@ def test_another_seed_or_another_wish_is_another_result(name):
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)
-def test_one_generator_is_drawn_picture_after_picture(name):
+def test_one_generator_is_drawn_sample_after_sample(name):
     case, pipeline = CASES[name], shared(name)
     four, two = (
         case.result(pipeline, generator=torch.Generator().manual_seed(9), **{case.copies: count}) for count in (4, 2)
@@ -321,42 +339,11 @@ def test_one_generator_is_drawn_picture_after_picture(name):
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)
-def test_pictures_of_one_wish_stand_together(name):
+def test_samples_of_one_wish_stand_together(name):
     case, pipeline = CASES[name], shared(name)
     pair = case.result(pipeline, case.values[:2], **{case.copies: 2}, generator=seeded(1, 2, 1, 2))
     alone = case.result(pipeline, case.values[1:2], **{case.copies: 2}, generator=seeded(1, 2))
     torch.testing.assert_close(pair[2:], alone, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("name", **SAMPLERS)
-def test_output_types_have_their_shapes_and_ranges(name):
-    case, pipeline = CASES[name], shared(name)
-    height, width = 3 * pipeline.size_multiple, 2 * pipeline.size_multiple
-
-    def draw(kind):
-        output = case.call(pipeline, height=height, width=width, output_type=kind)
-        assert isinstance(output, ImageOutput)
-        return output.images
-
-    tensor, array, (image,), latents = map(draw, ("pt", "np", "pil", "latent"))
-    assert (tensor.shape, tensor.dtype) == ((1, 3, height, width), torch.float32)
-    assert 0 <= tensor.min() < tensor.max() <= 1
-    assert (array.shape, array.dtype) == ((1, height, width, 3), np.float32)
-    assert np.allclose(array, tensor.permute(0, 2, 3, 1))
-    assert isinstance(image, Image.Image) and image.size == (width, height) and image.mode == "RGB"
-    assert np.abs(np.asarray(image) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
-    factor = pipeline.vae_scale_factor
-    shape = (1, pipeline.unet.config.in_channels, height // factor, width // factor)
-    assert (latents.shape, latents.dtype) == (shape, torch.float32)
-
-
-@pytest.mark.parametrize("name", **SAMPLERS)
-def test_latents_may_be_given(name):
-    case, pipeline = CASES[name], shared(name)
-    height = 3 * pipeline.size_multiple
-    shape = (1, pipeline.unet.config.in_channels, height // pipeline.vae_scale_factor, pipeline.unet.config.sample_size)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(case.result(pipeline, latents=noise), case.result(pipeline, height=height))
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)
@@ -371,18 +358,24 @@ def test_guidance_of_one_and_less_is_none(name):
 @pytest.mark.parametrize("name", **SAMPLERS)
 def test_callback_sees_and_replaces_tensors(name):
     case, pipeline, seen = CASES[name], shared(name), []
-    names = ["latents", *case.conditions]
 
-    def zero_at_the_end(pipe, step, timestep, tensors):
-        seen.append((step, float(timestep), {key: len(value) for key, value in tensors.items()}))
-        return {"latents": tensors["latents"] * 0} if step == 1 else {}
+    def look(pipe, step, timestep, tensors):
+        seen.append((step, {key: len(value) for key, value in tensors.items()}))
+        assert pipe.num_timesteps == 2
+        return tensors
 
-    options = {"callback_on_step_end": zero_at_the_end, "callback_on_step_end_tensor_inputs": names}
-    latents = case.result(pipeline, case.values[:2], **options)
-    assert torch.equal(latents, torch.zeros_like(latents))
-    rows = {key: 2 if key == "latents" else 4 for key in names}  # with guidance, conditions stand twice
-    assert [(step, sizes) for step, _, sizes in seen] == [(0, rows), (1, rows)] and seen[0][1] > seen[1][1]
-    assert pipeline.num_timesteps == 2
+    options = {"callback_on_step_end": look, "callback_on_step_end_tensor_inputs": list(case.watched)}
+    plain = case.result(pipeline, case.values[:2])
+    assert torch.equal(case.result(pipeline, case.values[:2], **options), plain)
+    rows = {key: 2 * count for key, count in case.watched.items()}
+    assert seen == [(0, rows), (1, rows)]
+
+    def forget(pipe, step, timestep, tensors):
+        return {key: 0 * value for key, value in tensors.items()}
+
+    names = {"callback_on_step_end_tensor_inputs": [next(iter(case.watched))]}
+    changed = case.result(pipeline, case.values[:2], callback_on_step_end=forget, **names)
+    assert not torch.allclose(changed, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", **SAMPLERS)
@@ -472,6 +465,89 @@ def test_another_thread_may_interrupt(name):
 @pytest.mark.parametrize("name", **SAMPLERS)
 def test_bad_sampling_is_refused_before_anything_runs(name, monkeypatch):
     pipeline, case = shared(name), CASES[name]
+    for arguments, message in (
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number of at least 1, not 0"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps"),
+        ({case.copies: 0}, f"{case.copies} must be"),
+        ({"guidance_scale": -1}, "guidance_scale must be a number of at least 0, not -1"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"output_type": "jpg"}, "output_type must be one of .*, not 'jpg'"),
+        ({"generator": [torch.Generator()] * 2}, "generator is a list of 2, but 1 samples"),
+        ({"generator": 0}, "generator must be a torch.Generator"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, f"must be one of .*{next(iter(case.watched))}, "),
+    ):
+        refuses(pipeline, case, arguments, message, monkeypatch)
+
+
+@pytest.mark.parametrize("name", **SAMPLERS)
+def test_a_request_becomes_calls(name):
+    case, pipeline = CASES[name], shared(name)
+    wishes = tuple(map(str, case.values[:2]))
+    drawn = generate(
+        pipeline, ImageRequest(wishes, num_inference_steps=2, num_images_per_prompt=2, seed=3, arguments=case.short)
+    )
+    numbers = case.numbers(drawn.output)
+    assert len(numbers) == 4 and drawn.seeds == (3, 4, 5, 6)
+    alone = case.numbers(case.call(pipeline, case.values[1:2], generator=seeded(6)))[0]
+    assert (numbers[3] - alone).abs().max() < 1.01 / 255 < (numbers[2] - alone).abs().max()
+
+
+# Pipelines that draw
+
+
+@pytest.mark.parametrize("name", **IMAGE_SAMPLERS)
+def test_a_picture_has_the_size_of_the_class(name):
+    case, pipeline = CASES[name], shared(name)
+    (image,) = case.call(pipeline, num_inference_steps=1).images
+    assert image.size == (pipeline.default_size,) * 2
+
+
+@pytest.mark.parametrize("name", **IMAGE_SAMPLERS)
+def test_pictures_have_their_shapes_and_ranges(name):
+    case, pipeline = CASES[name], shared(name)
+    height, width = 3 * pipeline.size_multiple, 2 * pipeline.size_multiple
+
+    def draw(kind):
+        output = case.call(pipeline, height=height, width=width, output_type=kind)
+        assert isinstance(output, ImageOutput)
+        return output.images
+
+    tensor, array, (image,), latents = map(draw, ("pt", "np", "pil", "latent"))
+    assert (tensor.shape, tensor.dtype) == ((1, 3, height, width), torch.float32)
+    assert 0 <= tensor.min() < tensor.max() <= 1
+    assert (array.shape, array.dtype) == ((1, height, width, 3), np.float32)
+    assert np.allclose(array, tensor.permute(0, 2, 3, 1))
+    assert isinstance(image, Image.Image) and image.size == (width, height) and image.mode == "RGB"
+    assert np.abs(np.asarray(image) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
+    factor = pipeline.vae_scale_factor
+    shape = (1, pipeline.unet.config.in_channels, height // factor, width // factor)
+    assert (latents.shape, latents.dtype) == (shape, torch.float32)
+
+
+@pytest.mark.parametrize("name", **IMAGE_SAMPLERS)
+def test_latents_may_be_given(name):
+    case, pipeline = CASES[name], shared(name)
+    height = 3 * pipeline.size_multiple
+    shape = (1, pipeline.unet.config.in_channels, height // pipeline.vae_scale_factor, pipeline.unet.config.sample_size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(case.result(pipeline, latents=noise), case.result(pipeline, height=height))
+
+
+@pytest.mark.parametrize("name", **IMAGE_SAMPLERS)
+def test_callback_has_the_last_word_on_latents(name):
+    case, pipeline, times = CASES[name], shared(name), []
+
+    def zero_at_the_end(pipe, step, timestep, tensors):
+        times.append(float(timestep))
+        return {"latents": tensors["latents"] * 0} if step == 1 else {}
+
+    latents = case.result(pipeline, callback_on_step_end=zero_at_the_end)
+    assert torch.equal(latents, torch.zeros_like(latents)) and times[0] > times[1]
+
+
+@pytest.mark.parametrize("name", **IMAGE_SAMPLERS)
+def test_bad_sizes_and_latents_are_refused_before_anything_runs(name, monkeypatch):
+    pipeline, case = shared(name), CASES[name]
     side, multiple, factor = pipeline.default_size, pipeline.size_multiple, pipeline.vae_scale_factor
     odd = 2 * multiple + 1
     shape = [1, pipeline.unet.config.in_channels, side // factor, side // factor]
@@ -481,36 +557,18 @@ def test_bad_sampling_is_refused_before_anything_runs(name, monkeypatch):
         [({"latents": latents[:, :, :-1]}, f"height must be a multiple of {multiple}")] if multiple > factor else []
     )
     for arguments, message in (
-        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number of at least 1, not 0"),
-        ({"num_inference_steps": 2.5}, "num_inference_steps"),
-        ({case.copies: 0}, f"{case.copies} must be"),
-        ({"guidance_scale": -1}, "guidance_scale must be a number of at least 0, not -1"),
-        ({"guidance_scale": float("nan")}, "guidance_scale"),
         ({"height": odd}, f"height must be a multiple of {multiple} pixels, not {odd}: the nearest is {odd - 1} or "),
         ({"width": 0}, "width must be a whole number of at least 1"),
         ({"width": "8"}, "width must be a whole number"),
         ({"output_type": "jpg"}, "output_type must be one of pil, np, pt, latent, not 'jpg'"),
-        ({"generator": [torch.Generator()] * 2}, "generator is a list of 2, but 1 samples"),
-        ({"generator": 0}, "generator must be a torch.Generator"),
         ({"latents": latents.repeat(2, 1, 1, 1)}, wanted),
         ({"latents": latents[:, :-1]}, wanted),
         ({"latents": latents, "height": side + multiple}, "latents must be"),
         ({"latents": latents[:, :, :-1], "height": side}, "latents must be"),
         *between,
         ({"latents": torch.zeros(4)}, rf"{wanted}, not \[4\]"),
-        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "must be one of latents, "),
     ):
         refuses(pipeline, case, arguments, message, monkeypatch)
-
-
-@pytest.mark.parametrize("name", **SAMPLERS)
-def test_a_request_becomes_calls(name):
-    case, pipeline = CASES[name], shared(name)
-    request = ImageRequest(tuple(map(str, case.values[:2])), num_inference_steps=2, num_images_per_prompt=2, seed=3)
-    drawn = generate(pipeline, request)
-    assert len(drawn.output.images) == 4 and drawn.seeds == (3, 4, 5, 6)
-    alone = case.call(pipeline, case.values[1:2], generator=seeded(6)).images[0]
-    assert np.abs(np.asarray(drawn.output.images[3], int) - np.asarray(alone, int)).max() <= 1
 
 
 # Pipelines that look at pictures
@@ -625,3 +683,104 @@ def test_bad_cameras_are_refused_before_anything_runs(name, monkeypatch):
         ({"output_type": "latent"}, "output_type must be one of pil, np, pt, not 'latent'"),
     ):
         refuses(pipeline, case, arguments, message, monkeypatch)
+
+
+# Pipelines that move a body
+
+FRAMES, FEW = 20, OptimizationSteps(2, 4)
+
+
+def held(joint: int = 0, place: tuple[float, float, float] = (0.3, 1.0, 0.4), frames: int = FRAMES) -> MotionControls:
+    """A joint at one place in the middle of a clip and at its end."""
+    targets, mask = torch.zeros(frames, 22, 3), torch.zeros(frames, 22, dtype=torch.bool)
+    at = [frames // 2, frames - 1]
+    targets[at, joint], mask[at, joint] = torch.tensor(place), True
+    return MotionControls(targets, mask)
+
+
+def close(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", **MOTIONS)
+def test_motions_have_their_shapes_and_units(name):
+    case, pipeline = CASES[name], shared(name)
+    tensors, arrays = (case.call(pipeline, case.values, output_type=kind) for kind in ("pt", "np"))
+    assert isinstance(tensors, MotionOutput) and tensors.controls is None
+    shapes = {"joints": (FRAMES, 22, 3), "features": (FRAMES, 263), "contacts": (FRAMES, 4)}
+    for part, shape in shapes.items():
+        assert len(tensors[part]) == len(case.values)
+        assert all(one.shape == shape and one.dtype == torch.float32 for one in tensors[part])
+        assert all(np.array_equal(*pair) for pair in zip(arrays[part], tensors[part], strict=True))
+    for joints, features, contacts in zip(*(tensors[part] for part in shapes), strict=True):
+        assert not joints[0, 0, [0, 2]].any(), "a clip starts above the origin"
+        torch.testing.assert_close(joints[:, :, 1], torch.cat([features[:, 3:4], features[:, 5:67:3]], 1))
+        steps = joints[1:, 0, [0, 2]] - joints[:-1, 0, [0, 2]]  # in metres, as the features have them in other axes
+        torch.testing.assert_close(steps.norm(dim=-1), features[:-1, 1:3].norm(dim=-1), atol=1e-5, rtol=1e-4)
+        assert contacts.min() >= 0 and contacts.max() <= 1
+
+
+@pytest.mark.parametrize("name", **MOTIONS)
+def test_every_motion_has_its_length(name):
+    """Its own of a list, that of its controls, or one that is drawn, and is the same beside others."""
+    case, pipeline = CASES[name], shared(name)
+    lengths, controls = [24, None, None], [None, held(frames=29), None]
+    made = case.call(pipeline, case.values, length=lengths, controls=controls, optimization=FEW)
+    drawn = len(made.joints[2])
+    assert [len(one) for one in made.joints] == [24, 29, drawn] and 20 <= drawn <= 196
+    alone = case.call(pipeline, case.values[2:], length=None, generator=seeded(2))
+    close(alone.joints, made.joints[2:])
+    longest = case.call(pipeline, case.values[:2], length=[24, 196], num_inference_steps=1)
+    shorter = case.call(pipeline, case.values[:1], length=24, num_inference_steps=1)
+    close(shorter.joints, longest.joints[:1])
+
+
+@pytest.mark.parametrize("name", **MOTIONS)
+def test_free_motions_do_not_depend_on_controlled_ones(name):
+    case, pipeline = CASES[name], shared(name)
+    free = case.result(pipeline, case.values)
+    mixed = case.call(pipeline, case.values, controls=[None, held(), None], optimization=FEW)
+    assert mixed.controls[0] is None is mixed.controls[2] and isinstance(mixed.controls[1], MotionControls)
+    close([mixed.features[0], mixed.features[2]], [free[0], free[2]])
+    assert (mixed.features[1] - free[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", **MOTIONS)
+def test_a_controlled_motion_does_not_depend_on_its_batch(name):
+    case, pipeline = CASES[name], shared(name)
+    controls = [held(), held(20, (0.5, 1.2, 0.2), frames=FRAMES + 9), held(15)]
+    together = case.call(pipeline, case.values, length=None, controls=controls, optimization=FEW)
+    for index, value in enumerate(case.values):
+        wish = {"length": None, "controls": controls[index], "optimization": FEW, "generator": seeded(index)}
+        close(case.call(pipeline, [value], **wish).joints, together.joints[index : index + 1])
+    one_for_all = case.call(pipeline, case.values, controls=held(), optimization=FEW)
+    assert len(one_for_all.controls) == len(case.values)
+    close(one_for_all.joints[:1], together.joints[:1])
+
+
+@pytest.mark.parametrize("name", **MOTIONS)
+def test_what_is_optimised_comes_nearer_to_its_targets(name):
+    case, pipeline, controls = CASES[name], shared(name), held()
+
+    def away(steps):
+        joints = case.call(pipeline, controls=controls, optimization=steps).joints[0]
+        return (joints - controls.targets)[controls.mask].norm(dim=-1).mean()
+
+    assert away(OptimizationSteps(0, 30)) < 0.5 * away(OptimizationSteps(0, 0))
+
+
+@pytest.mark.parametrize("name", **MOTIONS)
+def test_bad_controls_are_refused_before_anything_runs(name, monkeypatch):
+    for arguments, message in (
+        ({"length": 19}, "length must be 20 to 196 frames, not 19"),
+        ({"length": [20, 20]}, "length is a list of 2, but there are 1 prompts"),
+        ({"length": 20.0}, r"length must be int, a list of them or None, not 20\.0"),
+        ({"controls": held(frames=10)}, "length must be 20 to 196 frames, not 10"),
+        ({"controls": held(frames=60), "length": 40}, "length must be more than 59, the last frame that is controlled"),
+        ({"controls": [held(), None]}, "controls is a list of 2, but there are 1 prompts"),
+        ({"controls": torch.zeros(20, 22, 3)}, "controls must be MotionControls, a list of them or None, not Tensor"),
+        ({"controls": held(), "optimization": "slow"}, "optimization must be one of fast, balanced, accurate, not"),
+        ({"objective": 3}, "objective must be a callable of joints and valid frames, not 3"),
+    ):
+        refuses(shared(name), CASES[name], arguments, message, monkeypatch)

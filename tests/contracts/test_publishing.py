@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+import pocket_diffusers
 from pocket_diffusers import checkpoint
 from pocket_diffusers.model_cards import publishing
 from pocket_diffusers.model_cards.own_weights import read_own_weights
@@ -47,6 +48,11 @@ def pushed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> dict[str, l
         patch.setattr(constants, "ENDPOINT", MIRROR)
         patch.setattr(publishing, "build_wheel", lambda folder: Path(shutil.copy(wheel, folder)))
         return {slug: assemble(slug, f"me/{slug}", tmp_path_factory.mktemp(slug)) for slug in METHODS}
+
+
+def is_pipeline(part: Part) -> bool:
+    """Whether a model repository is one of a pipeline, and not of a single model such as one that judges."""
+    return (part.folder / "model_index.json").is_file()
 
 
 TASKS = [(slug, task) for slug, tasks in METHODS.items() for task in tasks]
@@ -109,6 +115,8 @@ def test_every_weights_of_a_method_and_its_space_are_put_together(pushed, slug):
     assert [(part.repo, part.sdk) for part in pushed[slug] if part.kind == "space"] == [(f"me/{slug}", "gradio")]
     for part in models:
         assert f"# {part.repo}\n" in (part.folder / "README.md").read_text()
+        assert (part.folder / "export").is_dir() == is_pipeline(part)
+    for part in filter(is_pipeline, models):
         assert json.loads((part.folder / "export" / "contract.json").read_text())["slug"] == slug
 
 
@@ -144,8 +152,10 @@ def test_files_beside_the_weights_send_nobody_to_an_index(name):
 
 
 def test_plain_diffusers_loads_what_was_pushed(pushed, own_pushed, tmp_path):
-    pushes = [*pushed.values(), *own_pushed.values()]
-    folders = [part.folder for parts in pushes for part in parts if part.kind == "model"]
+    models = [
+        part for push in (pushed, own_pushed) for parts in push.values() for part in parts if part.kind == "model"
+    ]
+    folders = [part.folder for part in models if is_pipeline(part)]
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [sys.executable, "-c", LOAD, *folders], capture_output=True, text=True, cwd=tmp_path, env=environment
@@ -154,3 +164,7 @@ def test_plain_diffusers_loads_what_was_pushed(pushed, own_pushed, tmp_path):
     loaded = [tuple(json.loads(line)) for line in run.stdout.splitlines() if line.startswith("[")]
     named = [json.loads((folder / "model_index.json").read_text())["_class_name"] for folder in folders]
     assert loaded == [(f"pocket_diffusers.pipelines.{shim}", name) for shim, name in named]
+    for part in models:
+        if not is_pipeline(part):
+            name = json.loads((part.folder / "config.json").read_text())["_class_name"]
+            getattr(pocket_diffusers, name).from_pretrained(part.folder)

@@ -54,7 +54,7 @@ GENERATOR = ImageSamplerCase(
     argument="class_labels",
     values=(3, 0, "red cone"),
     copies="num_images_per_class",
-    conditions=("class_labels",),
+    watched={"latents": 1, "class_labels": 2},
     refused=[
         ({"class_labels": None}, "class_labels are needed: numbers from 0 to 5, or names out of `labels`"),
         ({"class_labels": []}, "class_labels is empty"),

@@ -107,7 +107,7 @@ PIPELINES = {
         argument="prompt",
         values=("a red cube", "two green cone", "the blue sphere right of a cube"),
         copies="num_images_per_prompt",
-        conditions=("prompt_embeds", "prompt_attention_mask"),
+        watched={"latents": 1, "prompt_embeds": 2, "prompt_attention_mask": 2},
         refused=REFUSED_CALLS,
         misfits=[
             ({"tokenizer": None}, "text_encoder needs its tokenizer"),

@@ -1,4 +1,4 @@
-"""What ControlMM's motion tokenizer is and computes."""
+"""What ControlMM's motion tokenizer is and computes; what all models promise is in `tests/contracts`."""
 
 import numpy as np
 import pytest
@@ -88,12 +88,6 @@ def test_padding_has_no_codes_no_motion_and_no_influence():
     assert not model.embed(ids)[1, 4:].any()
 
 
-def test_samples_do_not_mix():
-    model, x = make(), motion(batch=5)
-    assert torch.equal(model.encode(x)[2:3], model.encode(x[2:3]))
-    torch.testing.assert_close(model(x).sample[2:3], model(x[2:3]).sample, atol=1e-6, rtol=1e-5)
-
-
 def test_expectation_of_certain_codes_is_their_embedding_and_gradients_flow():
     model = make()
     ids = model.encode(motion())[..., :1]
@@ -135,35 +129,27 @@ def test_a_generator_makes_training_the_same_again():
     assert torch.equal(one.quantizer.codebooks, again.quantizer.codebooks)
 
 
-def test_gradients_are_the_same_with_checkpointing():
+def test_codes_learn_once_a_step_with_checkpointing_too():
     plain, spared = make().train(), make().train()
     spared.enable_gradient_checkpointing()
     for model in (plain, spared):
         model(motion(), torch.Generator().manual_seed(3)).sample.square().mean().backward()
-    for (name, one), (_, other) in zip(plain.named_parameters(), spared.named_parameters(), strict=True):
-        assert one.grad.abs().sum() > 0, name
-        torch.testing.assert_close(other.grad, one.grad, msg=name)
-    assert torch.equal(plain.quantizer.counts, spared.quantizer.counts), "codes learn once a step"
+    assert torch.equal(plain.quantizer.counts, spared.quantizer.counts)
+    assert torch.equal(plain.quantizer.codebooks, spared.quantizer.codebooks)
 
 
-def test_saved_weights_and_codes_come_back_bit_for_bit(tmp_path):
+def test_codes_that_were_learned_come_back(tmp_path):
     model = make().train()
     model(motion(), torch.Generator().manual_seed(3))
     model.eval().save_pretrained(tmp_path)
     loaded = MotionRVQVAE.from_pretrained(tmp_path)
-    assert not loaded.training and loaded.config.code_width == 6
-    for name, value in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value), name
+    assert torch.equal(loaded.quantizer.codebooks, model.quantizer.codebooks) and loaded.quantizer.counts.any()
     assert torch.equal(loaded.encode(motion()), model.encode(motion()))
-    torch.testing.assert_close(loaded(motion()).sample, model(motion()).sample, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.encode(torch.zeros(2, 24, 8)), r"motion must be \[batch, frames, 7\] .* not \[2, 24, 8\]"),
-        (lambda m: m.encode(torch.zeros(2, 3, 7)), r"of 4 frames or more, not \[2, 3, 7\]"),
-        (lambda m: m.encode(torch.zeros(24, 7)), r"not \[24, 7\]"),
         (lambda m: m.encode(torch.zeros(2, 24, 7), torch.zeros(2, 24, dtype=torch.bool)), r"= \[2, 6\], not"),
         (lambda m: m.embed(torch.zeros(2, 6, dtype=torch.long)), r"ids must be \[batch, tokens, 1 to 3 layers\]"),
         (lambda m: m.embed(torch.zeros(2, 6, 4, dtype=torch.long)), r"1 to 3 layers\], not \[2, 6, 4\]"),

@@ -1,4 +1,4 @@
-"""What ControlMM's control branch is and computes."""
+"""What ControlMM's control branch is and computes; what all models promise is in `tests/contracts`."""
 
 import pytest
 import torch
@@ -123,24 +123,12 @@ def test_padding_has_no_influence():
     torch.testing.assert_close(padded[:1], base(ids[:1], text[:1], None, branch, control[:1]), atol=1e-5, rtol=1e-5)
 
 
-@torch.no_grad()
-def test_samples_do_not_mix():
-    base = make_base()
-    branch = make(base)
-    ids, text, control = inputs(5)
-    alone = base(ids[3:4], text[3:4], None, branch, control[3:4])
-    torch.testing.assert_close(base(ids, text, None, branch, control)[3:4], alone, atol=1e-5, rtol=1e-5)
-
-
-def test_backward_reaches_every_parameter_and_leaves_a_frozen_transformer_alone():
+def test_gradients_through_a_frozen_transformer_reach_every_parameter_and_leave_it_alone():
     base = make_base().requires_grad_(False)
     branch = make(base)
-    fused = controlled(base, branch, padding=PADDING)
-    fused.square().mean().backward()
+    controlled(base, branch, padding=PADDING).square().mean().backward()
     assert not [name for name, p in branch.named_parameters() if not p.grad.abs().sum() > 0]
     assert all(p.grad is None for p in base.parameters())
-    branch.set_attention_form("explicit")
-    torch.testing.assert_close(controlled(base, branch, padding=PADDING), fused, atol=1e-5, rtol=1e-5)
 
 
 def test_a_new_branch_learns_from_its_first_step():
@@ -149,48 +137,6 @@ def test_a_new_branch_learns_from_its_first_step():
     branch = make(base, joined=False)
     F.cross_entropy(controlled(base, branch).flatten(0, 1), inputs()[0].flatten()).backward()
     assert all(layer.weight.grad.abs().sum() > 0 for layer in branch.layers_out)
-
-
-def test_gradients_are_the_same_with_checkpointing():
-    base = make_base().requires_grad_(False)
-    plain, spared = make(base).train(), make(base).train()
-    spared.enable_gradient_checkpointing()
-    for branch in (plain, spared):
-        controlled(base, branch).square().mean().backward()
-    for (name, one), (_, other) in zip(plain.named_parameters(), spared.named_parameters(), strict=True):
-        torch.testing.assert_close(other.grad, one.grad, msg=name)
-
-
-@torch.no_grad()
-def test_saved_weights_come_back_bit_for_bit(tmp_path):
-    base = make_base()
-    branch = make(base)
-    branch.save_pretrained(tmp_path)
-    loaded = ControlMMControlBranch.from_pretrained(tmp_path)
-    assert tuple(loaded.config.control_joints) == (0, 2) and not loaded.config.control_into_frozen_input
-    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in branch.state_dict().items())
-    torch.testing.assert_close(controlled(base, loaded), controlled(base, branch), atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: make()(random(2, 6, 16), random(2, 20, 6)), r"= \[2, 20, 12\], not \[2, 20, 6\]"),
-        (
-            lambda: make()(random(2, 6, 16), random(2, 19, 12)),
-            r"control must be \[batch, frames, controls\] = .* 19, 12\]",
-        ),
-        (
-            lambda: make()(random(2, 6, 16), random(2, 20, 12), PADDING[:, :4]),
-            r"padding must be booleans .* \[2, 5\], not",
-        ),
-        (lambda: make(control_joints=()), r"control_joints must be one or more different joints, not \(\)"),
-        (lambda: make(control_joints=(0, 0)), r"different joints, not \(0, 0\)"),
-    ],
-)
-def test_what_does_not_fit_raises(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 def test_export_leaves_the_batch_free():

@@ -104,6 +104,16 @@ def test_controls_of_a_motion_are_read_as_json_has_them(of_motions):
     assert len(made.output.joints[0]) == 40, "no longer than they need"
 
 
+def test_a_record_lists_motions_as_motions(of_motions, tmp_path):
+    model = save_repository(of_motions, tmp_path / "tiny")
+    (output := tmp_path / "out").mkdir()
+    request = ImageRequest(("a person waits",), num_inference_steps=1, seed=3, arguments={"length": 20})
+    generate_into(output, "controlmm", request, str(model))
+    inputs = json.loads((output / "run.json").read_text())["inputs"]
+    assert inputs["motions"] == [{"file": "000-a-person-waits.glb", "prompt": "a person waits", "seed": 3}]
+    assert "pictures" not in inputs and (output / "000-a-person-waits.glb").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -16,6 +16,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from pocket_diffusers.pipelines.pipeline_snapgen import SnapGenPipeline
 from pocket_diffusers.pipelines.repository import (
+    check_model,
     check_repository,
     is_local_path,
     read_shapes,
@@ -255,6 +256,21 @@ def test_pickles_are_refused(repository, name):
     (repository / name).write_bytes(b"\x80")
     with pytest.raises(ValueError, match="is a pickle"):
         SnapGenPipeline.from_pretrained(repository)
+
+
+def test_a_single_model_is_checked_as_a_component_is(written, repository):
+    folder, cls = repository / "unet", type(written[0].unet)
+    check_model(folder, cls)
+    tensors = load_file(repository / UNET)
+    key = sorted(tensors)[0]
+    save_file({**tensors, key: torch.zeros(3, 3, 3)}, repository / UNET, {"format": "pt"})
+    with pytest.raises(ValueError, match=rf"tensor {key} is \[3, 3, 3\], but config.json makes it"):
+        check_model(folder, cls)
+    (folder / "old.pt").write_bytes(b"\x80")
+    with pytest.raises(ValueError, match="is a pickle"):
+        check_model(folder, cls)
+    with pytest.raises(FileNotFoundError, match="no checkpoint folder at"):
+        check_model(folder / "none", cls)
 
 
 def test_index_may_name_known_libraries_only(repository):
