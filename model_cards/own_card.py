@@ -23,7 +23,7 @@ from .wheel import install_words
 
 UNKNOWN = "unknown"
 TEMPLATE = PACKAGE_SOURCES.cards / "own.md"
-HUB_TASKS = {"class-to-image": "unconditional-image-generation"}
+HUB_TASKS = {"class-to-image": "unconditional-image-generation", "text-to-motion": "text-to-3d"}
 """Our task -> the Hub's, where it has none of that name."""
 _SET_BY_DATA = {"sample_size", "num_classes", "scaling_factor", "shift_factor", "latents_mean", "latents_std"}
 """Fields of a config that a training sets, and that make a model no other size."""

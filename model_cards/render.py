@@ -65,7 +65,8 @@ def write_card(name: str, output: Path, sources: Sources = PACKAGE_SOURCES) -> N
 
 def card_faults(template: CardTemplate, text: str, where: str, files: Path | None = None) -> list[str]:
     """`check_model_card` of a card that this template became: one of a paper's method must also say what it is not."""
-    return check_model_card(text, where, files, method=template.method.paper is not None)
+    method = template.method
+    return check_model_card(text, where, files, method.dataset["name"] if method.paper else None)
 
 
 def cards_of(name: str | None, sources: Sources = PACKAGE_SOURCES) -> list[str]:

@@ -12,8 +12,8 @@ from .machine_places import places_in
 from .placeholders import PLACEHOLDER
 from .template import split_card
 
-PLAIN_WORDS = "re-implementation, weights trained on PocketWorld"
-"""What the card of a method says about itself, since its authors published no weights."""
+PLAIN_WORDS = "re-implementation, weights trained on {data}"
+"""What the card of a method says about itself: these are not the authors' weights."""
 
 LICENSES = {
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
@@ -57,14 +57,15 @@ _MACHINE_PATH = re.compile(
 )
 
 
-def check_model_card(text: str, where: str, files: Path | None = None, method: bool = True) -> list[str]:
+def check_model_card(text: str, where: str, files: Path | None = None, data: str | None = None) -> list[str]:
     """Faults of a finished model card, one sentence each; none when it is good.
 
     Args:
         text: the card.
         where: its name, for the sentences.
         files: folder of the repository, to find the files that the card links to; None skips that.
-        method: whether the card is of a method of ours, and so must carry `PLAIN_WORDS`.
+        data: what the weights of a method of ours learned from, such as "PocketWorld": the card must carry
+            `PLAIN_WORDS`. None for a model of no paper.
     """
     try:
         front, body = split_card(text, where)
@@ -77,8 +78,8 @@ def check_model_card(text: str, where: str, files: Path | None = None, method: b
     faults += _texts(front, "tags")
     faults += [*_other_license(front), *_model_index(front)]
     faults += [*_body(body), *_links(front, body, files)]
-    if method and PLAIN_WORDS not in " ".join(body.split()):
-        faults.append(f"the text must say {PLAIN_WORDS!r}")
+    if data is not None and (words := PLAIN_WORDS.format(data=data)) not in " ".join(body.split()):
+        faults.append(f"the text must say {words!r}")
     return [f"{where}: {fault}." for fault in faults]
 
 

@@ -11,7 +11,7 @@
 | judge | an evaluator of motions and texts, which measures and never trains anything |
 
 Preset `nano` learns the motion world on two CPU cores; `paper` reads a folder of HumanML3D's layout and takes CLIP's
-text encoder.
+text encoder. Four stages take MoMask's released weights in place of learning: `--set init_from_momask=FILE`.
 """
 
 from collections.abc import Callable
@@ -36,6 +36,12 @@ from ..pipelines.pipeline_controlmm import ControlMMPipeline
 from .datasets.humanml3d import HumanML3D
 from .datasets.motion_clips import FRAMES_PER_TOKEN, MotionClips
 from .datasets.motionworld import load_motionworld
+from .momask_weights_controlmm import (
+    load_autoencoder,
+    load_length_estimator,
+    load_residual_transformer,
+    load_transformer,
+)
 from .objectives.contrastive import train_tokenizer
 from .objectives.controlled_tokens import ControlledMotion, ControlledTokens, random_control
 from .objectives.length_estimation import LengthEstimation
@@ -61,11 +67,14 @@ class MotionPreset(Preset):
         source: "motionworld", which is made in memory, or a folder of HumanML3D's layout.
         num_clips: of the motion world.
         model: preset of the stage's network.
+        init_from_momask: file of MoMask's released weights of the stage's network, which are converted in place of
+            learning; they fit the preset "paper".
     """
 
     source: str = WORLD
     num_clips: int = 10_000
     model: str = "nano"
+    init_from_momask: str = ""
     warmup_steps: int = 200
     mixed_precision: str = "no"
 
@@ -167,6 +176,21 @@ CONTROL = {
 # fmt: on
 
 
+STAGES_OF_MOMASK = "autoencoder, base, residual and length"
+
+
+def has_no_momask(stage: str, preset: MotionPreset) -> None:
+    """Refuses MoMask's weights for a stage whose network MoMask has not."""
+    allowed = f"left out of stage {stage}: MoMask has networks of {STAGES_OF_MOMASK}"
+    require(not preset.init_from_momask, "init_from_momask", preset.init_from_momask, allowed)
+
+
+def converted(model: nn.Module, load: Callable[[nn.Module, str], None], preset: MotionPreset, run: StageRun) -> Path:
+    """Saves a network with MoMask's weights, which `load` puts into it."""
+    load(model, str(run.begins_with("init_from_momask", preset.init_from_momask)))
+    return run.save(model)
+
+
 # Data
 
 
@@ -265,6 +289,7 @@ class TextBesideMotion(nn.Module):
 
 
 def train_text(preset: MotionPreset, run: StageRun) -> Path:
+    has_no_momask("text", preset)
     clips = clips_of(preset)
     torch.manual_seed(preset.seed)
     tokenizer = train_tokenizer(clips.every_caption(), TEXT_TOKENS)
@@ -285,6 +310,7 @@ def train_text(preset: MotionPreset, run: StageRun) -> Path:
 
 
 def train_judge(preset: MotionPreset, run: StageRun) -> Path:
+    has_no_momask("judge", preset)
     clips = clips_of(preset)
     evaluator = run.new_model(MotionTextEvaluator).to(run.device)
     vocabulary = evaluator.config.vocabulary_size
@@ -308,6 +334,8 @@ def train_autoencoder(preset: AutoencoderPreset, run: StageRun) -> Path:
     autoencoder = run.new_model(MotionRVQVAE, "autoencoder").to(run.device)
     statistics = MotionStatistics.of([clips.frames]).emphasised()
     autoencoder.set_statistics(statistics.mean, statistics.std)
+    if preset.init_from_momask:
+        return converted(autoencoder, load_autoencoder, preset, run)
     long_enough = clips.at_least(preset.window)
 
     def windows(batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -349,6 +377,8 @@ class Coding:
 
 
 def train_base(preset: TokensPreset, run: StageRun) -> Path:
+    if preset.init_from_momask:
+        return converted(ControlMMTransformer.from_preset(preset.model), load_transformer, preset, run)
     coding = Coding(preset, run)
     transformer = run.new_model(ControlMMTransformer, "transformer").to(run.device)
     objective = MaskedTokens(transformer, coding, preset.learning_rate, preset.noise, preset.everywhere)
@@ -357,6 +387,8 @@ def train_base(preset: TokensPreset, run: StageRun) -> Path:
 
 
 def train_residual(preset: TokensPreset, run: StageRun) -> Path:
+    if preset.init_from_momask:
+        return converted(ControlMMResidualTransformer.from_preset(preset.model), load_residual_transformer, preset, run)
     coding = Coding(preset, run)
     transformer = run.new_model(ControlMMResidualTransformer, "residual_transformer").to(run.device)
     run.learn(ResidualTokens(transformer, coding, preset.learning_rate), run.indices(len(coding)))
@@ -364,6 +396,8 @@ def train_residual(preset: TokensPreset, run: StageRun) -> Path:
 
 
 def train_length(preset: TokensPreset, run: StageRun) -> Path:
+    if preset.init_from_momask:
+        return converted(ControlMMLengthEstimator.from_preset(preset.model), load_length_estimator, preset, run)
     clips = clips_of(preset)
     source = run.begins_with("text_encoder", preset.text_encoder or run.earlier("text"))
     texts = Texts(clips, source, 0.0, run.device)
@@ -381,6 +415,7 @@ def train_length(preset: TokensPreset, run: StageRun) -> Path:
 
 
 def train_control(preset: ControlPreset, run: StageRun) -> Path:
+    has_no_momask("control", preset)
     coding = Coding(preset, run)
     transformer = frozen(ControlMMTransformer, run, "base")
     torch.manual_seed(preset.seed)

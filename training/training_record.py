@@ -11,7 +11,7 @@ from typing import Any, Self
 from accelerate import PartialState
 
 from .. import _CHECKPOINTS
-from ..pipelines.files import write_json
+from ..pipelines.files import sha256, write_json
 from ..pipelines.fitting.run_folder import RunFolder
 from ..pipelines.result_folder import hardware, installed_versions
 from ..pipelines.weights import part_digests, weights_digest
@@ -29,9 +29,9 @@ class Origin:
     """A model that a run begins with.
 
     Attributes:
-        source: its folder or Hub id.
-        digest: `weights_digest` of the folder; None for a Hub id, which names weights but does not fix them, and for a
-            folder without safetensors.
+        source: its folder or Hub id, or a file of weights.
+        digest: `weights_digest` of the folder, sha256 of a file; None for a Hub id, which names weights but does not
+            fix them, and for a folder without safetensors.
         runs: the chain that made it, as far as a record of it is at hand.
     """
 
@@ -43,6 +43,8 @@ class Origin:
     def of(cls, source: str | Path) -> Self:
         """Looks at the weights and for their record; one that cannot be read is warned of, and is none."""
         folder = Path(source)
+        if folder.is_file():
+            return cls(str(source), sha256(folder))
         if not folder.is_dir() or not any(folder.rglob("*.safetensors")):
             return cls(str(source))
         digest = weights_digest(folder)
@@ -132,6 +134,9 @@ def command(slug: str, stage: str, preset: str, overrides: Mapping[str, Any]) ->
 
 def data_of(chosen: Preset) -> str:
     """What a run learned from, in words."""
+    if hasattr(chosen, "num_clips"):
+        part = f"the first {chosen.num_clips:,} clips of " if chosen.source == "motionworld" else ""
+        return f"{chosen.source}, {part}split {chosen.split}"
     part = f"the first {chosen.num_pictures:,} pictures of " if chosen.source == "pocketworld" else ""
     if hasattr(chosen, "scene"):
         part = f"scene {chosen.scene} of "
@@ -145,6 +150,6 @@ def seconds_of(metrics: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _without_places(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> dict[str, Any]:
-    """Settings with `EARLIER` for the folders of models, which are places of one machine."""
+    """Settings with `EARLIER` for the folders and files of models, which are places of one machine."""
     folders = {(name, origin.source) for name, origin in origins.items() if origin.digest is not None}
     return {name: EARLIER if (name, value) in folders else value for name, value in values.items()}

@@ -48,7 +48,7 @@ def test_good_cards_pass(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "sheet.png").touch()
     (tmp_path / "app.py").touch()
-    assert check_model_card(MODEL, "card", tmp_path) == []
+    assert check_model_card(MODEL, "card", tmp_path, "PocketWorld") == []
     assert check_space_card(SPACE, "card", tmp_path) == []
 
 
@@ -73,16 +73,23 @@ def test_good_cards_pass(tmp_path):
     ],
 )
 def test_faults_of_model_cards(old, new, fault):
-    faults = check_model_card(changed(MODEL, old, new), "card")
+    faults = check_model_card(changed(MODEL, old, new), "card", data="PocketWorld")
     assert len(faults) == 1 and fault in faults[0] and faults[0].startswith("card: ")
 
 
 def test_linked_files_must_be_there(tmp_path):
-    assert check_model_card(MODEL, "card", tmp_path) == ["card: 'samples/sheet.png' is linked, but is not there."]
+    faults = check_model_card(MODEL, "card", tmp_path, "PocketWorld")
+    assert faults == ["card: 'samples/sheet.png' is linked, but is not there."]
 
 
 def test_encoders_need_not_say_that_they_are_re_implementations():
-    assert check_model_card(MODEL.replace("re-implementation", ""), "card", method=False) == []
+    assert check_model_card(MODEL.replace("re-implementation", ""), "card") == []
+
+
+def test_a_card_says_what_its_weights_learned_from_and_not_what_others_did():
+    (fault,) = check_model_card(MODEL, "card", data="MotionWorld")
+    assert "must say 're-implementation, weights trained on MotionWorld'" in fault
+    assert check_model_card(MODEL.replace("PocketWorld.", "MotionWorld."), "card", data="MotionWorld") == []
 
 
 @pytest.mark.parametrize(

@@ -185,3 +185,29 @@ def test_every_stage_leaves_a_record_and_the_last_one_s_is_a_chain(runs):
         (*_, entry) = read_chain(runs / stage / "training.json")
         assert entry["digest_out"] == weights_digest(runs / stage / "model")
         assert entry["command"].startswith(f"pocket train controlmm --stage {stage} --preset nano --set ")
+
+
+def test_weights_of_momask_are_converted_in_place_of_learning(tmp_path):
+    torch.manual_seed(5)
+    wanted = ControlMMLengthEstimator(**SMALL[ControlMMLengthEstimator]).state_dict()
+    theirs = {name.replace("layers.12.", "layers.11.").replace("layers.", "output."): wanted[name] for name in wanted}
+    torch.save({"estimator": theirs, "epoch": 3}, tmp_path / "finest.tar")
+    overrides = {**TINY, "init_from_momask": str(tmp_path / "finest.tar")}
+    folder = run("length", "nano", tmp_path / "out", overrides=overrides)
+    found = ControlMMLengthEstimator.from_pretrained(folder).state_dict()
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    (record,) = read_chain(folder.parent / "training.json")
+    assert "--set init_from_momask=" in record["command"] and str(tmp_path) not in json.dumps(record)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "base", "residual", "length"])
+def test_every_network_of_momask_is_looked_for_where_one_says(stage, tmp_path):
+    with pytest.raises(FileNotFoundError, match="net_best_fid.tar"):
+        run(stage, "nano", tmp_path, overrides={**TINY, "init_from_momask": str(tmp_path / "net_best_fid.tar")})
+    assert not (tmp_path / stage).exists()
+
+
+@pytest.mark.parametrize("stage", ["text", "control", "judge"])
+def test_momask_has_no_such_network(stage, runs, tmp_path):
+    with pytest.raises(ValueError, match=f"^init_from_momask must be left out of stage {stage}: MoMask has networks"):
+        run(stage, "nano", tmp_path, overrides={**TINY, "init_from_momask": "finest.tar"})

@@ -1,7 +1,9 @@
 """The record beside a model."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -59,6 +61,13 @@ def test_data_are_told_in_words():
         "pocketworld, the first 48,000 pictures of split train_all+train, size 64"
     )
     assert data_of(Preset(source="me/cats", split="test", image_size=256)) == "me/cats, split test, size 256"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Clips(Preset):
+        num_clips: int = 10_000
+
+    assert data_of(Clips(source="motionworld")) == "motionworld, the first 10,000 clips of split train"
+    assert data_of(Clips(source="mine", split="validation")) == "mine, split validation"
 
 
 def test_a_record_carries_the_runs_before_it_and_names_no_place_of_the_machine(tmp_path):
@@ -118,6 +127,7 @@ def test_a_name_on_the_hub_and_a_pickle_fix_no_weights(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"pickled")
     for source in ("someone/else", tmp_path):
         assert Origin.of(source) == Origin(str(source), None, ())
+    assert Origin.of(tmp_path / "model.bin").digest == hashlib.sha256(b"pickled").hexdigest()
     chain = record_of(put_weights(tmp_path / "run" / "model", 1), 1, {"init": Origin.of("someone/else")})
     assert gaps(chain) == ["the digest of what the run began with"]
 

@@ -44,11 +44,12 @@ def measure_parameters(settings: Settings, run: Run) -> Iterator[Row]:
         expected = {}
         if network.published is not None:
             expected = {
-                "published": network.published, "target": band(network.published, TOLERANCE), "better": "within",
+                "published": network.published / 1e6, "target": band(network.published / 1e6, TOLERANCE),
+                "better": "within",
             }  # fmt: skip
         yield run.row(
             f"parameters-{name}", f"Parameters of {network.words} at the paper's size.",
-            measured=count(network), unit="parameters", **{**EXACT, **expected},
+            measured=count(network) / 1e6, unit="million parameters", **{**EXACT, **expected},
         )  # fmt: skip
 
 
