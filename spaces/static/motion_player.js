@@ -16,7 +16,8 @@ const RADII = {
 const SKULL = 0.1; // its radius
 const TRUNK = ["hip", "collar", "shoulder"]; // left and right ones are not told apart
 const COLORS = { left: "#2a8ca8", right: "#db7d38", trunk: "#64748b", head: "#deb899", target: "#d62728" };
-const OUTLINE = 0.008; // metres around a limb, a little darker
+const OUTLINE = 0.01; // metres around a part of the body, darker
+const SHADOW = 0.14; // metres wide
 
 export class MotionPlayer {
   #frame = 0;
@@ -32,7 +33,7 @@ export class MotionPlayer {
   constructor(canvas, { names, parents, framesPerSecond }, changed = () => {}) {
     Object.assign(this, { canvas, framesPerSecond, changed, playing: false, joints: null, targets: [] });
     this.size = 3 * parents.length;
-    this.limbs = limbsOf(names, parents);
+    this.parts = partsOf(names, parents);
     this.camera = new OrbitCamera(VIEW, UP, 1);
     this.controls = new OrbitControls(canvas, () => (this.joints === null ? null : this.camera), () => this.draw());
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -107,7 +108,7 @@ export class MotionPlayer {
     pen.lineCap = pen.lineJoin = "round";
     this.#drawFloor(pen);
     this.#drawTargets(pen, (frame) => frame !== this.#frame, 0.016);
-    this.#drawLimbs(pen);
+    this.#drawBody(pen);
     this.#drawTargets(pen, (frame) => frame === this.#frame, 0.035);
     this.changed(this.#frame);
   }
@@ -152,11 +153,23 @@ export class MotionPlayer {
     for (let i = 1; i < this.way.length; i++) {
       this.#line(pen, onFloor(this.way[i - 1]), onFloor(this.way[i]), 0.015, color);
     }
-    pen.globalAlpha = 0.12;
-    for (const { from, to, radius } of this.limbs) {
-      this.#line(pen, onFloor(this.#joint(from)), onFloor(this.#joint(to)), 2 * radius, "#000");
-    }
+    pen.globalAlpha = 0.15;
+    this.#drawShadow(pen);
     pen.globalAlpha = 1;
+  }
+
+  /** One stroke, so that it is as dark where limbs cross. */
+  #drawShadow(pen) {
+    pen.strokeStyle = "#000";
+    pen.lineWidth = SHADOW * this.project(onFloor(this.#joint(0))).metre;
+    pen.beginPath();
+    for (const { from, to } of this.parts.flat()) {
+      const [start, end] = [from, to].map((joint) => this.project(onFloor(this.#joint(joint))));
+      if (Math.min(start.depth, end.depth) < NEAREST) continue;
+      pen.moveTo(start.x, start.y);
+      pen.lineTo(end.x, end.y);
+    }
+    pen.stroke();
   }
 
   #drawTargets(pen, shown, radius) {
@@ -165,16 +178,20 @@ export class MotionPlayer {
     }
   }
 
-  /** From the farthest to the nearest, so that what is in front covers what is behind. */
-  #drawLimbs(pen) {
-    const limbs = this.limbs.map(({ from, to, ...look }) => {
-      const ends = [this.#joint(from), this.#joint(to)];
-      return { ends, depth: this.#seen(ends[0])[2] + this.#seen(ends[1])[2], ...look };
+  /** From the farthest part of the body to the nearest, each with an outline around all of its limbs. */
+  #drawBody(pen) {
+    const depth = ({ from, to }) => this.#seen(this.#joint(from))[2] + this.#seen(this.#joint(to))[2];
+    const parts = this.parts.map((limbs) => {
+      return { limbs, depth: limbs.reduce((sum, limb) => sum + depth(limb), 0) / limbs.length };
     });
-    limbs.sort((a, b) => b.depth - a.depth);
-    for (const { ends, radius, color } of limbs) {
-      this.#line(pen, ...ends, 2 * (radius + OUTLINE), `color-mix(in srgb, ${color}, #000 25%)`);
-      this.#line(pen, ...ends, 2 * radius, color);
+    parts.sort((a, b) => b.depth - a.depth);
+    for (const { limbs } of parts) {
+      for (const outline of [OUTLINE, 0]) {
+        for (const { from, to, radius, color } of limbs) {
+          const shade = outline ? `color-mix(in srgb, ${color}, #000 30%)` : color;
+          this.#line(pen, this.#joint(from), this.#joint(to), 2 * (radius + outline), shade);
+        }
+      }
     }
   }
 
@@ -191,15 +208,21 @@ export class MotionPlayer {
   }
 }
 
-function limbsOf(names, parents) {
-  const limbs = names.flatMap((name, to) => {
-    if (parents[to] < 0) return [];
-    const [side, part] = name.includes("_") ? name.split("_") : ["trunk", name];
-    const color = COLORS[name === "head" ? "head" : TRUNK.includes(part) ? "trunk" : side];
-    return [{ from: parents[to], to, radius: RADII[part], color }];
+/** Limbs of the trunk, of the head, and of each arm and leg. */
+function partsOf(names, parents) {
+  const parts = names.map(() => "trunk");
+  const limbs = [];
+  names.forEach((name, to) => {
+    const from = parents[to];
+    if (from < 0) return;
+    const [side, kind] = name.includes("_") ? name.split("_") : ["trunk", name];
+    if (name === "head") parts[to] = name;
+    else if (side !== "trunk" && !TRUNK.includes(kind)) parts[to] = parts[from] === "trunk" ? name : parts[from];
+    const color = COLORS[parts[to]] ?? COLORS[side];
+    limbs.push({ part: parts[to], from, to, radius: RADII[kind], color });
+    if (name === "head") limbs.push({ part: name, from: to, to, radius: SKULL, color });
   });
-  const head = names.indexOf("head");
-  return [...limbs, { from: head, to: head, radius: SKULL, color: COLORS.head }];
+  return [...new Set(parts)].map((one) => limbs.filter(({ part }) => part === one));
 }
 
 function averaged(places) {

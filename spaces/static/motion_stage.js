@@ -32,14 +32,19 @@ export class MotionStage {
 
   /**
    * Plays a motion from its start.
-   * @param {?Float32Array} joints as `MotionPlayer.show` takes them; null hides the stage.
+   * @param {Float32Array} joints as `MotionPlayer.show` takes them.
    * @param {{frame: number, position: number[]}[]} targets likewise.
    */
   show(joints, targets = []) {
-    this.place.hidden = joints === null;
-    if (joints === null) return this.player.pause();
     this.slider.max = joints.length / this.player.size - 1;
+    this.place.hidden = false;
     this.player.show(joints, targets);
+  }
+
+  /** Shows nothing until there is another motion. */
+  hide() {
+    this.player.pause();
+    this.place.hidden = true;
   }
 
   #toggle() {
@@ -48,8 +53,8 @@ export class MotionStage {
   }
 
   #seek() {
+    this.player.seek(this.slider.valueAsNumber); // before the pause, which moves the slider to the player's frame
     this.player.pause();
-    this.player.seek(this.slider.valueAsNumber);
   }
 
   #tell() {

@@ -40,7 +40,7 @@ def test_it_shows_while_there_is_a_motion_that_a_button_stops_and_a_slider_moves
     assert page.evaluate("stage.player.frame") == FRAMES - 1 and page.get_by_text("1.9 s", exact=True).is_visible()
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("stage.player.frame < 20")
-    page.evaluate("stage.show(null)")
+    page.evaluate("stage.hide()")
     assert not canvas.is_visible() and not page.evaluate("stage.player.playing")
 
 
