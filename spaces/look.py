@@ -100,7 +100,9 @@ CSS = """
 .pocket-board { min-height: 300px; }
 .pocket-examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 .pocket-examples .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 34px !important; }
-.pocket-files:not(:has(a)), .pocket-files .label-clear-button { display: none !important; }
+.pocket-files:not(:has(a)), .pocket-files td:has(.label-clear-button) { display: none !important; }
+.pocket-files tr { display: flex; }
+.pocket-files .download { width: auto; min-width: 0; }
 .pocket-files .stem { white-space: normal !important; overflow-wrap: anywhere; }
 @media (max-width: 720px) {
   .gradio-container > main { padding: 12px !important; }
@@ -265,7 +267,7 @@ def scripted(module: str, script: str, **options: Any) -> gr.HTML:
     sources = json.dumps(_with_imports(module))
     return gr.HTML(
         html_template="<div></div>", js_on_load=LINK.format(sources=sources, module=module, script=script),
-        apply_default_css=False, **options,
+        apply_default_css=False, padding=False, **options,
     )  # fmt: skip
 
 

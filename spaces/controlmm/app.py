@@ -51,8 +51,10 @@ GESTURES = {
     "Both hands up": [["left_wrist", 50, 0.3, 1.75, 2.2], ["right_wrist", 50, -0.3, 1.75, 2.2]],
     "No keyframes": [],
 }
-"""Rows of keyframes that a click writes; a person who walks straight ahead is there at this frame."""
+"""Keyframes that a click writes; a person who walks straight ahead is there at this frame."""
 COLUMNS = ("joint", "frame", "x", "y", "z")
+ROWS = 3
+"""Of the table of keyframes at least: empty ones to write in."""
 MOST_KEYFRAMES = 500
 SHORTEST_PATH = 0.2
 """Metres; less is a slip of the finger."""
@@ -165,8 +167,9 @@ def motion_desk(pipeline: DiffusionPipeline) -> None:
                 elem_classes="pocket-hint",
             )
             keyframes = gr.Dataframe(
-                [], headers=list(COLUMNS), datatype=["str", "number", "number", "number", "number"], type="array",
-                column_count=len(COLUMNS), label="Keyframes", interactive=True, buttons=[],
+                keyframe_table([]), headers=list(COLUMNS), datatype=["str", "number", "number", "number", "number"],
+                type="array", column_count=len(COLUMNS), column_widths=["36%", "19%", "15%", "15%", "15%"],
+                label="Keyframes", show_label=False, interactive=True, buttons=[],
             )  # fmt: skip
             with gr.Row():
                 gestures = [gr.Button(name, size="sm", min_width=60) for name in GESTURES]
@@ -188,9 +191,16 @@ def motion_desk(pipeline: DiffusionPipeline) -> None:
         "show_progress_on": told,
         "scroll_to_output": True,
     }
-    for buttons, choices, shown in ((shapes, PATHS, board), (gestures, GESTURES, keyframes)):
-        for one in buttons:
-            one.click(choices.__getitem__, one, shown, api_visibility="private", show_progress="hidden")
+    for shape in shapes:
+        shape.click(PATHS.__getitem__, shape, board, api_visibility="private", show_progress="hidden")
+    for gesture in gestures:
+        gesture.click(
+            lambda name: keyframe_table(GESTURES[name]),
+            gesture,
+            keyframes,
+            api_visibility="private",
+            show_progress="hidden",
+        )
     gr.on([button.click, prompt.submit], **work, api_name="generate")
     examples.load_input_event.then(**work, api_visibility="private")
 
@@ -202,6 +212,11 @@ def floor_board() -> gr.HTML:
     board.api_info = lambda: {"type": "array", "items": numbers, "description": "Points [x, z] in metres."}
     board.example_payload = lambda: PATHS["Corner"]
     return board
+
+
+def keyframe_table(rows: list[list[Any]]) -> list[list[Any]]:
+    """The rows, and empty ones below where there are few."""
+    return rows + [[None] * len(COLUMNS)] * max(0, ROWS - len(rows))
 
 
 def read_path(points: list | None, joint: str) -> DrawnPath | None:

@@ -4,6 +4,7 @@
 const SIDE = 8; // metres that are seen
 const BEHIND = 2; // of them, behind the start
 const PIXELS = 720; // of the canvas, each way
+const LETTERS = 13; // pixels of the page
 const STEP = 0.1; // metres between points that are kept
 const INK = "#0d9488";
 
@@ -26,6 +27,7 @@ export class FloorBoard {
     this.canvas.addEventListener("pointermove", (event) => this.#drag(event));
     this.canvas.addEventListener("pointerup", () => this.#release());
     this.canvas.addEventListener("pointercancel", () => this.#release());
+    new ResizeObserver(() => this.paint()).observe(this.canvas);
     this.paint();
   }
 
@@ -46,7 +48,7 @@ export class FloorBoard {
       strokeLine(pen, [[-SIDE, line], [SIDE, line]].map(pixel));
     }
     pen.globalAlpha = 0.75;
-    pen.font = "22px system-ui, sans-serif";
+    pen.font = `${(LETTERS * PIXELS) / (this.canvas.clientWidth || PIXELS)}px system-ui, sans-serif`;
     for (let metres = 1 - BEHIND; metres < SIDE - BEHIND; metres += 1) {
       pen.fillText(`${metres} m`, 10, pixel([0, metres])[1] - 6);
     }
