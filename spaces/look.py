@@ -108,6 +108,7 @@ CSS = """
   .gradio-container > main { padding: 12px !important; }
   .pocket-header h1 { font-size: 1.4rem; }
   .pocket-pictures { min-height: 175px; }
+  .pocket-table .cell-wrap { padding: 4px !important; font-size: 12px; letter-spacing: -.02em; }
   .pocket-desk { grid-template: "ask" auto "show" auto "settings" auto / minmax(0, 1fr); }
 }
 """

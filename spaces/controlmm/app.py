@@ -169,7 +169,7 @@ def motion_desk(pipeline: DiffusionPipeline) -> None:
             keyframes = gr.Dataframe(
                 keyframe_table([]), headers=list(COLUMNS), datatype=["str", "number", "number", "number", "number"],
                 type="array", column_count=len(COLUMNS), column_widths=["36%", "19%", "15%", "15%", "15%"],
-                label="Keyframes", show_label=False, interactive=True, buttons=[],
+                label="Keyframes", show_label=False, interactive=True, buttons=[], elem_classes="pocket-table",
             )  # fmt: skip
             with gr.Row():
                 gestures = [gr.Button(name, size="sm", min_width=60) for name in GESTURES]
