@@ -4,8 +4,9 @@
 const SIDE = 8; // metres that are seen
 const BEHIND = 2; // of them, behind the start
 const PIXELS = 720; // of the canvas, each way
+const LETTERS = 13; // pixels of the page
 const STEP = 0.1; // metres between points that are kept
-const INK = "#0f766e";
+const INK = "#0d9488";
 
 export class FloorBoard {
   /**
@@ -26,6 +27,7 @@ export class FloorBoard {
     this.canvas.addEventListener("pointermove", (event) => this.#drag(event));
     this.canvas.addEventListener("pointerup", () => this.#release());
     this.canvas.addEventListener("pointercancel", () => this.#release());
+    new ResizeObserver(() => this.paint()).observe(this.canvas);
     this.paint();
   }
 
@@ -46,21 +48,27 @@ export class FloorBoard {
       strokeLine(pen, [[-SIDE, line], [SIDE, line]].map(pixel));
     }
     pen.globalAlpha = 0.75;
-    pen.font = "22px system-ui, sans-serif";
+    pen.font = `${(LETTERS * PIXELS) / (this.canvas.clientWidth || PIXELS)}px system-ui, sans-serif`;
     for (let metres = 1 - BEHIND; metres < SIDE - BEHIND; metres += 1) {
       pen.fillText(`${metres} m`, 10, pixel([0, metres])[1] - 6);
     }
-    const [x, y] = pixel([0, 0]);
-    strokeLine(pen, [[x, y + 14], [x - 16, y + 22], [x, y - 22], [x + 16, y + 22], [x, y + 14]]);
     pen.globalAlpha = 1;
-    if (this.points.length === 0) return;
+    if (this.points.length > 0) this.#paintPath(pen);
+    const [x, y] = pixel([0, 0]);
+    tracePath(pen, [[x, y + 14], [x - 18, y + 24], [x, y - 26], [x + 18, y + 24]]);
+    pen.fill();
+  }
+
+  #paintPath(pen) {
+    pen.save();
     pen.strokeStyle = pen.fillStyle = INK;
     pen.lineWidth = 8;
     pen.lineCap = pen.lineJoin = "round";
-    strokeLine(pen, [[x, y], ...this.points.map(pixel)]);
+    strokeLine(pen, [[0, 0], ...this.points].map(pixel));
     pen.beginPath();
-    pen.arc(...pixel(this.points.at(-1)), 12, 0, 2 * Math.PI);
+    pen.arc(...pixel(this.points.at(-1)), 14, 0, 2 * Math.PI);
     pen.fill();
+    pen.restore();
   }
 
   #press(event) {
@@ -95,7 +103,11 @@ function pixel([x, z]) {
 }
 
 function strokeLine(pen, points) {
+  tracePath(pen, points);
+  pen.stroke();
+}
+
+function tracePath(pen, points) {
   pen.beginPath();
   for (const point of points) pen.lineTo(...point);
-  pen.stroke();
 }

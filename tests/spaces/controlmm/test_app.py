@@ -61,7 +61,7 @@ def expected(pipeline, **arguments):
 
 
 def joints_of(motion) -> np.ndarray:
-    return np.array(motion["millimetres"]).reshape(-1, 22, 3) / 1000
+    return np.array(motion["joints"]).reshape(-1, 22, 3)
 
 
 def test_a_free_motion_is_that_of_the_pipeline_with_its_files(client, pipeline):
@@ -85,11 +85,11 @@ def test_a_path_is_followed_at_the_heights_of_the_free_motion(client, pipeline):
     asked = DrawnPath.of(path).controls(40, heights)
     theirs = expected(pipeline, length=40, controls=asked.to_json()["controls"], optimization="fast")
     np.testing.assert_allclose(joints_of(motion), theirs.joints[0], atol=1e-3)
-    targets = np.array(motion["targets"])
-    assert targets[:, 0].tolist() == list(range(40))
-    np.testing.assert_allclose(targets[:, 1:] / 1000, asked.targets[:, 0], atol=6e-4)
+    assert [target["frame"] for target in motion["targets"]] == list(range(40))
+    places = [target["position"] for target in motion["targets"]]
+    np.testing.assert_allclose(places, asked.targets[:, 0], atol=6e-4)
     errors = 100 * (theirs.joints[0][:, 0] - asked.targets[:, 0]).norm(dim=-1)
-    assert f"From 40 targets: **{errors.mean():.1f} cm** on average, {errors.max():.1f} cm at most." in told
+    assert told.endswith(f"\n\n**{errors.mean():.1f} cm** from the path on average, {errors.max():.1f} cm at most.")
 
     given = json.loads(Path(files[-1]).read_text())
     assert given.pop("prompt") == PROMPT, "the file makes the same motion again"
@@ -100,10 +100,11 @@ def test_a_path_is_followed_at_the_heights_of_the_free_motion(client, pipeline):
 def test_another_joint_may_follow_the_path_beside_keyframes(client):
     rows = table(("left_wrist", 39, 0.4, 1.2, 0.5), ("", None, None, None, None), (" pelvis ", "10", "0.1", 0.9, 0))
     motion, told, _, _ = ask(client, path=[[0.1, 0.2], [0.1, 0.6]], path_joint="head", keyframes=rows)
-    targets = np.array(motion["targets"])
-    assert len(targets) == 42 and "From 42 targets" in told
-    assert targets[0, [1, 3]].tolist() == [100, 200], "it is led from no other place"
-    assert [10, 100, 900, 0] in targets.tolist() and [39, 400, 1200, 500] in targets.tolist()
+    targets = motion["targets"]
+    assert len(targets) == 42 and "cm** from the path on average" in told and "cm** from keyframes on average" in told
+    assert targets[0]["position"][::2] == [0.1, 0.2], "it is led from no other place"
+    for frame, position in ((10, [0.1, 0.9, 0.0]), (39, [0.4, 1.2, 0.5])):
+        assert {"frame": frame, "position": position} in targets
 
 
 @pytest.mark.parametrize(
@@ -121,18 +122,20 @@ def test_what_is_asked_says_how_long_a_clip_is(settings, frames):
     from pocket_diffusers.spaces.controlmm.app import clip_frames, read_keyframes
 
     drawn = DrawnPath.of(settings["path"]) if "path" in settings else None
-    assert clip_frames(drawn, read_keyframes(settings.get("keyframes", table())["data"])) == frames
+    assert clip_frames(drawn, read_keyframes(settings.get("keyframes", table())["data"], 196)) == frames
 
 
 def test_without_a_length_the_prompt_says_it(client, pipeline):
     motion, *_ = ask(client, length=0)
-    assert len(motion["millimetres"]) == len(expected(pipeline).joints[0])
+    assert len(motion["joints"]) == len(expected(pipeline).joints[0])
 
 
 def test_keyframes_are_controls_as_json_has_them():
     from pocket_diffusers.spaces.controlmm.app import read_keyframes
 
-    controls = MotionControls.from_json(read_keyframes([["head", 12.0, 0, 1.5, 1], [None, "", float("nan"), None, ""]]))
+    controls = MotionControls.from_json(
+        read_keyframes([["head", 12.0, 0, 1.5, 1], [None, "", float("nan"), None, ""]], 40)
+    )
     assert controls.mask.nonzero().tolist() == [[12, 15]] and controls.targets[12, 15].tolist() == [0, 1.5, 1]
 
 
@@ -150,25 +153,38 @@ def test_keyframes_are_controls_as_json_has_them():
         ),
         (PROMPT, {"path": [[0, 2000]]}, "Point 0 of the path must be"),
         (PROMPT, {"path": "way"}, "Path must be a list of 1 to 10,000 points [x, z] in metres, not"),
+        (PROMPT, {"path": [[0, 0.05], [0, 0]]}, "Path must be at least 0.2 m long, not 0.1."),
+        (PROMPT, {"path": [[1, 1]], "path_joint": "head"}, "Path must be at least 0.2 m long, not 0.0."),
         (PROMPT, {"path": [[0, 1]], "path_joint": "nose"}, "nose is not in the list of choices"),
         (PROMPT, {"optimization": "slow"}, "slow is not in the list of choices"),
         (PROMPT, {"keyframes": table(("hed", 1, 0, 1, 0))}, "Joint of keyframe 1 'hed' is unknown"),
         (PROMPT, {"keyframes": table(("head", 1, 0, 1, 0), ("head", 2, None, 1, 0))}, "Keyframe 2 has no x."),
         (PROMPT, {"keyframes": table(("head", "b", 0, 1, 0))}, "Frame, x, y and z of keyframe 1 must be numbers"),
-        (PROMPT, {"keyframes": table(("head", 1.5, 0, 1, 0))}, "Frame of keyframe 1 must be a whole number, not 1.5."),
-        (PROMPT, {"keyframes": table(("head", 40, 0, 1, 0))}, "must be a frame of the clip, from 0 to 39, not 40."),
+        *(
+            (
+                PROMPT,
+                {"keyframes": table(("head", frame, 0, 1, 0))},
+                f"Frame of keyframe 1 must be one of the clip, a whole number from 0 to 39, not {frame}.",
+            )
+            for frame in (1.5, 40, -1, "inf")
+        ),
         (
             PROMPT,
-            {"keyframes": table(("head", "inf", 0, 1, 0))},
-            "Frame of keyframe 1 must be a whole number, not",
+            {"keyframes": table(("head", 196, 0, 1, 0)), "length": 0},
+            "must be one of the clip, a whole number from 0 to 195, not 196.",
         ),
-        (PROMPT, {"keyframes": table(("head", 1, 0, "inf", 0))}, "in metres within 1000 of the origin, not"),
+        (PROMPT, {"keyframes": table(("head", 1, 0, "inf", 0))}, "X, y and z of keyframe 1 must be within 1000 m of"),
+        (PROMPT, {"keyframes": table(*[("head", 1, 0, 1, 0)] * 501)}, "There are 501 keyframes: at most 500"),
         (
             PROMPT,
-            {"keyframes": table(*[("head", 1, 0, 1, 0)] * 501)},
-            "There are 501 keyframes: at most 500",
+            {"keyframes": table(("head", 1, 0, 1, 0), ("head", 1, 0, 2, 0))},
+            "Keyframe 2 must be of a joint and frame that no other is of, not 'head at 1'.",
         ),
-        (PROMPT, {"keyframes": table(("head", 1, 0, 1, 0), ("head", 1, 0, 2, 0))}, "must give head no second target"),
+        (
+            PROMPT,
+            {"keyframes": table(("pelvis", 1, 0, 1, 0)), "path": [[0, 1]]},
+            "Joint of keyframe 1 must be one that follows no path, not 'pelvis'.",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(client, prompt, settings, sentence):
@@ -195,8 +211,8 @@ def test_a_person_draws_a_path_and_sees_the_figure_follow_it(address, open_page,
     page.mouse.down()
     page.mouse.move(*end, steps=10)
     page.mouse.up()
-    page.get_by_role("button", name="Move", exact=True).click()
-    page.get_by_text("cm on average").wait_for()
+    page.get_by_role("button", name="Animate", exact=True).click()
+    page.get_by_text("from the path on average").wait_for()
     figure = page.locator("canvas.figure")
     figure.wait_for()
     page.get_by_role("button", name="Pause").wait_for()
