@@ -268,7 +268,7 @@ def scripted(module: str, script: str, **options: Any) -> gr.HTML:
     sources = json.dumps(_with_imports(module))
     return gr.HTML(
         html_template="<div></div>", js_on_load=LINK.format(sources=sources, module=module, script=script),
-        apply_default_css=False, padding=False, **options,
+        apply_default_css=False, **options,
     )  # fmt: skip
 
 
