@@ -167,7 +167,8 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
             guidance_scale: strength of classifier-free guidance on them, 0 or more; up to 1 is without.
             residual_guidance_scale: likewise, on the codes of the other layers.
             num_motions_per_prompt: motions of each prompt.
-            generator: source of seeds. A list, one for each motion, makes a motion depend on its own only.
+            generator: source of seeds. A list, one for each motion, makes a motion depend on its own only (a controlled
+                one up to rounding, which may grow to a millimetre, see `optimized`).
             prompt_embeds: in place of `prompt`, as `encode_prompt` makes them for one motion a prompt.
             output_type: "np" or "pt", see `MotionOutput`.
             return_dict: False returns the tuple of joints, features and contacts.

@@ -51,6 +51,9 @@ def optimized(
 ) -> Float[Tensor, "batch ..."]:
     """`start` after so many steps of AdamW at `rate_at`, each sample for its own loss, whatever the batch.
 
+    Whatever it is but for rounding: AdamW goes as far for a small gradient as for a large one, so differences as small
+    as float32's rounding may grow, over the 100 steps of "fast" to a millimetre (in float64 to 1e-14 m).
+
     Args:
         start: values to begin with; they stay as they are.
         loss: of each sample; called anew at every step, so it may draw noise.

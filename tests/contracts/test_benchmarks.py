@@ -14,6 +14,7 @@ from pocket_diffusers.eval.timing import cost_rows
 from pocket_diffusers.eval.timing.contest import Measurement
 from pocket_diffusers.pipelines import METHODS
 from pocket_diffusers.pipelines.files import write_json
+from pocket_diffusers.pipelines.motion.motion_optimization import OPTIMIZATIONS, OptimizationSteps
 
 ROOT = Path(__file__).parents[2]
 CASES = {slug: import_module(f"tiny_{slug}") for slug in BENCHMARKS}
@@ -36,7 +37,8 @@ COMMAND = re.compile(r"pocket eval (\w+) --only (\w+)")
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Contests without processes, in which the second contender is the slower one; and two steps a picture."""
+    """Contests without processes, in which the second contender is the slower one; two steps a picture, one of
+    optimisation."""
 
     def run(contenders, repeats, threads, output):
         write_json(output, {"date": "2025-01-31", "measurements": []})
@@ -59,6 +61,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(cost_rows, "run_contenders", run)
     takes_two(FlowMatchEulerDiscreteScheduler)
     takes_two(DDIMScheduler)
+    for name in OPTIMIZATIONS:
+        monkeypatch.setitem(OPTIMIZATIONS, name, OptimizationSteps(0, 1))
 
 
 def committed(slug, name):

@@ -103,7 +103,7 @@ def test_optimisation_moves_controlled_joints_to_their_targets(pipeline, branch)
 
     def away(steps, each, last):
         options = {"num_inference_steps": steps, "optimization": OptimizationSteps(each, last)}
-        return error(motions(ours, WALK, controls=controls, **options).joints[0], controls)
+        return error(motions(ours, JUMP, controls=controls, **options).joints[0], controls)
 
     assert away(3, 0, 200) < 0.02 < 0.5 < away(3, 0, 0)
     assert away(1, 300, 0) < 0.9 * away(1, 0, 0), "logits alone, before the codes of other layers are added"
