@@ -18,7 +18,14 @@ from ....hub_models.layers.padding import padding_behind
 from ....hub_models.layers.residual_vq import NO_CODE
 from ...motion.motion_controls import MotionControls
 from ...motion.motion_features import joints_of_features
-from ...motion.motion_optimization import BETAS, LEARNING_RATE, OPTIMIZATIONS, WEIGHT_DECAY, OptimizationSteps
+from ...motion.motion_optimization import (
+    BETAS,
+    FALLING,
+    LEARNING_RATE,
+    OPTIMIZATIONS,
+    WEIGHT_DECAY,
+    OptimizationSteps,
+)
 from ...motion.skeleton import CONTROL_JOINTS, FRAMES_PER_SECOND, JOINTS, PARENTS
 from ...pipeline_controlmm import LIKELIEST, LONGEST, SHORTEST, ControlMMPipeline
 from ...sampling.masked_decoding import CERTAIN
@@ -82,10 +89,12 @@ How latents follow their gradient:
     off = joints - wanted where the mask says so, at frames of the clip, and 0 elsewhere
     gradient = motion_pull(latents, lengths, 0, 2 * off / (3 * how often the mask says so))
         of the loss mean(off^2) over x, y and z of what the mask asks for
-    a step of AdamW, whose means begin with 0 anew at each of these places in the loop, n = 1, 2, 3 ...:
+    a step of AdamW, n = 1 .. steps, whose means begin with 0 anew at each of these places in the loop:
+        rate = {rate} * min(1, {slope:g} * (1 - (n - 1) / steps))
         first = {beta1} * first + {one_less_beta1:g} * gradient
         second = {beta2} * second + {one_less_beta2:g} * gradient^2
-        latents = {kept:.8g} * latents - {rate} * first / (1 - {beta1}^n) / (sqrt(second / (1 - {beta2}^n)) + 1e-8)
+        latents = (1 - {decay:g} * rate) * latents
+        latents = latents - rate * first / (1 - {beta1}^n) / (sqrt(second / (1 - {beta2}^n)) + 1e-8)
 How logits do: likewise, but of latents = codebooks(expected, no codes) with expected = softmax(logits + gumbel):
     slopes = for each code the sum of gradient * codebooks(1 for that code, no codes)
     gradient of logits = expected * (slopes - sum of expected * slopes)
@@ -464,7 +473,8 @@ def _loop(pipeline: ControlMMPipeline) -> str:
         branch=branch,
         transformer=transformer,
         rate=LEARNING_RATE,
-        kept=1 - LEARNING_RATE * WEIGHT_DECAY,
+        slope=1 / FALLING,
+        decay=WEIGHT_DECAY,
         beta1=BETAS[0],
         beta2=BETAS[1],
         one_less_beta1=1 - BETAS[0],
@@ -484,6 +494,7 @@ def _constants(pipeline: ControlMMPipeline) -> dict[str, Any]:
         "learning_rate": LEARNING_RATE,
         "betas": list(BETAS),
         "weight_decay": WEIGHT_DECAY,
+        "falling": round(FALLING, 4),
         "frames": [SHORTEST, LONGEST],
         "frames_per_second": FRAMES_PER_SECOND,
         "frames_per_token": pipeline.autoencoder.frames_per_token,

@@ -255,8 +255,9 @@ class Loop:
         for n in range(1, times + 1):
             gradient = slope(values)
             first, second = 0.5 * first + 0.5 * gradient, 0.9 * second + 0.1 * gradient**2
-            step = 0.06 * first / (1 - 0.5**n) / ((second / (1 - 0.9**n)).sqrt() + 1e-8)
-            values = 0.99999994 * values - step
+            rate = 0.06 * min(1, 3 * (1 - (n - 1) / times))
+            step = rate * first / (1 - 0.5**n) / ((second / (1 - 0.9**n)).sqrt() + 1e-8)
+            values = (1 - 1e-6 * rate) * values - step
         return values
 
     def slope_of_latents(self, latents: Tensor) -> Tensor:
@@ -309,7 +310,7 @@ def test_the_contract_tells_both_loops():
         "count = max(1, round(lengths * cos(pi / 2 * i / max(1, num_inference_steps - 1))))", "for layer in 1 .. 2:",
         "4 * argmax(logits[i] + gumbel for i in 5 .. 49)", "for each of the joints 0, 10, 11, 15, 20, 21 wanted",
         "controlled_transformer(chances, text, lengths, control), with the same",
-        "latents = 0.99999994 * latents - 0.06 *",
+        "rate = 0.06 * min(1, 3 * (1 - (n - 1) / steps))",
     ):  # fmt: skip
         assert words in contract.loop
     expected = {"guidance_scale": 4.0, "residual_guidance_scale": 5.0, "tokens": 49, "codes": CODES, "layers": LAYERS}
@@ -396,9 +397,7 @@ def exported(pipeline, networks, rehearsed, name: str, back_end: str, precision:
     return compare(found, reference, len(component.outputs)).within_tolerance(precision)
 
 
-@pytest.mark.parametrize(
-    "name", ["controlled_transformer", "residual_transformer", "codebooks", "motion_decoder", "motion_pull"]
-)
+@pytest.mark.parametrize("name", ["controlled_transformer", "residual_transformer", "motion_pull"])
 def test_executorch_gives_the_same(pipeline, networks, rehearsed, name, tmp_path):
     assert exported(pipeline, networks, rehearsed, name, "executorch", "fp32", tmp_path)
 
