@@ -179,7 +179,7 @@ def motion_desk(pipeline: DiffusionPipeline) -> None:
             )
             optimization = gr.Dropdown(
                 list(OPTIMIZATIONS), value="accurate", label="Optimisation",
-                info="How long is searched for a motion that does what is controlled: accurate takes ten times as long as fast.",
+                info="How long is searched for a motion that does what is controlled; accurate takes longest.",
             )  # fmt: skip
             steps, guidance = look.sampling_settings(pipeline.defaults, "the prompt")
             seed, fresh = look.seed_row()
