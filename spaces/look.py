@@ -117,7 +117,15 @@ REIMPLEMENTATION = (
     "Re-implementation, weights trained on PocketWorld, a small computer-drawn world of coloured shapes. "
     "The model runs in this app itself: no other service sees what you type."
 )
-
+LINK = """
+const addresses = {{}};
+for (const [name, source] of Object.entries({sources})) {{
+  const linked = source.replace(/from "\\.\\/(\\w+\\.js)";/g, (_, other) => `from "${{addresses[other]}}";`);
+  addresses[name] = URL.createObjectURL(new Blob([linked], {{ type: "text/javascript" }}));
+}}
+import(addresses["{module}"]).then((module) => {{ {script} }});
+"""
+"""Modules that a page brings as text, each under an address of its own, by which the others import it."""
 
 OWN_WEIGHTS = (
     "Runs `{model}`, weights that their owner made; nothing was measured of them. What else is on this page runs the "
@@ -249,17 +257,23 @@ def scripted(module: str, script: str, **options: Any) -> gr.HTML:
     """A part of the page that a module of `static/` draws; the page asks for no file more.
 
     Args:
-        module: its file.
+        module: its file; it may import others that lie beside it.
         script: run once with what the file exports as `module`, and with `element`, `props`, `trigger` and `watch` as
             gradio has them.
         options: further ones of `gr.HTML`, such as `value` and `label`.
     """
-    source = json.dumps((Path(__file__).parent / "static" / module).read_text(encoding="utf-8"))
-    address = f'URL.createObjectURL(new Blob([{source}], {{ type: "text/javascript" }}))'
+    sources = json.dumps(_with_imports(module))
     return gr.HTML(
-        html_template="<div></div>", js_on_load=f"import({address}).then((module) => {{ {script} }});",
+        html_template="<div></div>", js_on_load=LINK.format(sources=sources, module=module, script=script),
         apply_default_css=False, **options,
     )  # fmt: skip
+
+
+def _with_imports(module: str) -> dict[str, str]:
+    """Files of `static/` with their sources: the module, and before each file those that it imports."""
+    source = (Path(__file__).parent / "static" / module).read_text(encoding="utf-8")
+    imported = re.findall(r'from "\./(\w+\.js)";', source)
+    return {name: text for one in imported for name, text in _with_imports(one).items()} | {module: source}
 
 
 def upload_button(label: str, name: str = "Image") -> gr.UploadButton:

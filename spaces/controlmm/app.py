@@ -1,5 +1,6 @@
 """The Space of ControlMM: a prompt, a drawn path and keyframes in, a motion that follows them out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pocket_diffusers.pipelines.loading import load_pipeline
 from pocket_diffusers.pipelines.motion.drawn_path import DrawnPath
 from pocket_diffusers.pipelines.motion.motion_controls import joint_number
 from pocket_diffusers.pipelines.motion.motion_optimization import OPTIMIZATIONS
-from pocket_diffusers.pipelines.motion.skeleton import CONTROL_JOINTS, FRAMES_PER_SECOND, JOINTS
+from pocket_diffusers.pipelines.motion.skeleton import CONTROL_JOINTS, FRAMES_PER_SECOND, JOINTS, PARENTS
 from pocket_diffusers.pipelines.outputs import SHEET, MotionOutput
 from pocket_diffusers.pipelines.pipeline_controlmm import LONGEST
 from pocket_diffusers.spaces import look
@@ -48,13 +49,15 @@ const board = new module.FloorBoard(element.firstElementChild, (points) => { pro
 board.show(props.value);
 watch("value", () => board.show(props.value));
 """
-PLAYER = """
-const player = new module.FigurePlayer(element.firstElementChild);
-player.show(props.value);
-watch("value", () => player.show(props.value));
+SKELETON = {"names": JOINTS, "parents": PARENTS, "framesPerSecond": FRAMES_PER_SECOND}
+STAGE = f"""
+const stage = new module.MotionStage(element.firstElementChild, {json.dumps(SKELETON)});
+const show = (motion) => stage.show(motion && Float32Array.from(motion.joints.flat()), motion?.targets);
+show(props.value);
+watch("value", () => show(props.value));
 """
 
-Moved = tuple[dict[str, list[list[int]]], str, list[str], int]
+Moved = tuple[dict[str, list[Any]], str, list[str], int]
 """What the page plays, a line on it, the same motion as files, and the seed."""
 
 
@@ -131,7 +134,7 @@ def motion_desk(pipeline: DiffusionPipeline) -> None:
         )
         examples = look.example_prompts(EXAMPLES, prompt)
     with look.section("show"):
-        figure = look.scripted("figure_player.js", PLAYER, label="Motion", elem_classes="pocket-figure")
+        figure = look.scripted("motion_stage.js", STAGE, label="Motion", elem_classes="pocket-figure")
         told = gr.Markdown(elem_classes="pocket-timing")
         files = gr.File(label="Files", file_count="multiple", interactive=False, elem_classes="pocket-files")
     with look.section("settings"):
@@ -220,15 +223,18 @@ def clip_frames(drawn: DrawnPath | None, keyframes: list[dict[str, Any]]) -> int
     return max(SHORT if drawn is None else min(LONGEST, max(SHORT, drawn.walking_frames)), last + 1)
 
 
-def playable(output: MotionOutput) -> dict[str, list[list[int]]]:
-    """What `figure_player.js` plays: places of the joints in millimetres, a row a frame, and targets with frames."""
-    millimetres = (1000 * output.joints[0].flatten(1)).round().int().tolist()
+def playable(output: MotionOutput) -> dict[str, list[Any]]:
+    """What `motion_stage.js` plays, in metres to the millimetre: joints, a row a frame, and targets with frames."""
     targets = []
     if output.controls is not None:
         asked = output.controls[0]
-        places = (1000 * asked.targets[asked.mask]).round().int().tolist()
-        targets = [[frame, *place] for (frame, _), place in zip(asked.mask.nonzero().tolist(), places, strict=True)]
-    return {"millimetres": millimetres, "targets": targets}
+        places = zip(asked.mask.nonzero().tolist(), asked.targets[asked.mask].tolist(), strict=True)
+        targets = [{"frame": frame, "position": _millimetres(place)} for (frame, _), place in places]
+    return {"joints": [_millimetres(row) for row in output.joints[0].flatten(1).tolist()], "targets": targets}
+
+
+def _millimetres(metres: list[float]) -> list[float]:
+    return [round(value, 3) for value in metres]
 
 
 def nearness(output: MotionOutput) -> str:

@@ -1,15 +1,22 @@
-// A moving skeleton on a canvas: metres, Y up, a grid for the floor; dragging turns it, see OrbitControls.
+// A person who moves on a canvas: metres, Y up, a grid of half metres for the floor; dragging turns it, see
+// OrbitControls.
 
 import { FIELD_OF_VIEW, OrbitCamera } from "./orbit_camera.js";
 import { OrbitControls } from "./orbit_controls.js";
 
 const UP = [0, 1, 0];
-const VIEW = { center: [0, 0.9, 0], distance: 4.5, elevation: 12 };
-const GRID = 4; // squares of a metre to each side of the figure
+const VIEW = { center: [0, 0.8, 0], distance: 4.2, azimuth: 35, elevation: 20 };
+const FOLLOWING = 10; // frames before and after, over which the camera's way is averaged
+const [SQUARE, HORIZON] = [0.5, 5]; // metres: of the grid, and how far away it fades to nothing
 const NEAREST = 0.05; // metres before the camera, where nothing is drawn
-const BONE = 0.035; // metres across
-const HEAD = 0.11;
-const COLORS = { left: "#2a8ca8", right: "#db7d38", middle: "#64748b", grid: "#94a3b855", target: "#d62728" };
+const RADII = {
+  spine1: 0.11, spine2: 0.11, spine3: 0.115, neck: 0.07, head: 0.055, hip: 0.1, collar: 0.08, shoulder: 0.065,
+  knee: 0.07, ankle: 0.047, foot: 0.037, elbow: 0.047, wrist: 0.037,
+}; // of the limb that ends at a joint
+const SKULL = 0.1; // its radius
+const TRUNK = ["hip", "collar", "shoulder"]; // left and right ones are not told apart
+const COLORS = { left: "#2a8ca8", right: "#db7d38", trunk: "#64748b", head: "#deb899", target: "#d62728" };
+const OUTLINE = 0.008; // metres around a limb, a little darker
 
 export class MotionPlayer {
   #frame = 0;
@@ -17,22 +24,22 @@ export class MotionPlayer {
   #asked = null;
 
   /**
-   * @param {HTMLCanvasElement} canvas drawn at the size that the page gives it.
+   * @param {HTMLCanvasElement} canvas drawn at the size that the page gives it; lines have its text's colour.
    * @param {{names: string[], parents: number[], framesPerSecond: number}} skeleton joints with the number of the one
    *   above each, -1 for the first.
-   * @param {(frame: number) => void} onFrame called after each frame that is drawn.
+   * @param {(frame: number) => void} changed called when it plays or pauses, and after each frame that is drawn.
    */
-  constructor(canvas, { names, parents, framesPerSecond }, onFrame = () => {}) {
-    Object.assign(this, { canvas, names, parents, framesPerSecond, onFrame, playing: false });
-    this.joints = null;
-    this.targets = [];
+  constructor(canvas, { names, parents, framesPerSecond }, changed = () => {}) {
+    Object.assign(this, { canvas, framesPerSecond, changed, playing: false, joints: null, targets: [] });
+    this.size = 3 * parents.length;
+    this.limbs = limbsOf(names, parents);
     this.camera = new OrbitCamera(VIEW, UP, 1);
     this.controls = new OrbitControls(canvas, () => (this.joints === null ? null : this.camera), () => this.draw());
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
   get frames() {
-    return this.joints === null ? 0 : this.joints.length / (3 * this.parents.length);
+    return this.joints === null ? 0 : this.joints.length / this.size;
   }
 
   get frame() {
@@ -40,19 +47,21 @@ export class MotionPlayer {
   }
 
   /**
-   * Shows a motion from its first frame on, and plays it over and over.
+   * Shows a motion from its first frame on, and plays it over and over where people have not asked for less motion.
    * @param {Float32Array} joints [frames, joints, 3].
    * @param {{frame: number, position: number[]}[]} targets that joints were to reach; those of the frame are larger.
    * @throws {Error} when the numbers are of no whole frames.
    */
   show(joints, targets = []) {
-    const size = 3 * this.parents.length;
-    if (joints.length === 0 || joints.length % size) {
-      throw new Error(`joints must be frames of ${size} numbers, not ${joints.length} numbers.`);
+    if (joints.length === 0 || joints.length % this.size) {
+      throw new Error(`joints must be frames of ${this.size} numbers, not ${joints.length} numbers.`);
     }
     Object.assign(this, { joints, targets });
+    this.way = Array.from({ length: this.frames }, (_, frame) => this.#joint(0, frame));
+    this.course = averaged(this.way);
     this.seek(0);
-    this.play();
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.pause();
+    else this.play();
   }
 
   /** Goes to a frame, the nearest that there is. */
@@ -66,10 +75,12 @@ export class MotionPlayer {
     this.playing = this.joints !== null;
     this.#last = null;
     this.#asked ??= requestAnimationFrame((now) => this.#tick(now));
+    this.changed(this.#frame);
   }
 
   pause() {
     this.playing = false;
+    this.changed(this.#frame);
   }
 
   #tick(now) {
@@ -93,11 +104,12 @@ export class MotionPlayer {
     canvas.height = Math.max(1, Math.round(scale * canvas.clientHeight));
     if (this.joints === null) return;
     const pen = canvas.getContext("2d");
-    pen.lineCap = "round";
-    this.#drawGrid(pen);
-    this.#drawTargets(pen);
-    this.#drawBones(pen);
-    this.onFrame(this.#frame);
+    pen.lineCap = pen.lineJoin = "round";
+    this.#drawFloor(pen);
+    this.#drawTargets(pen, (frame) => frame !== this.#frame, 0.016);
+    this.#drawLimbs(pen);
+    this.#drawTargets(pen, (frame) => frame === this.#frame, 0.035);
+    this.changed(this.#frame);
   }
 
   /** Where a place of the world is on the canvas: x and y in its pixels, and how many of them are a metre there. */
@@ -108,67 +120,95 @@ export class MotionPlayer {
     return { x: canvas.width / 2 + (focal * x) / z, y: canvas.height / 2 + (focal * y) / z, depth: z, metre: focal / z };
   }
 
-  /** In the camera's axes; it goes along with the first joint over the floor. */
+  /** In the camera's axes; it goes along over the floor. */
   #seen(place) {
-    const [x, , z] = this.#joint(0);
+    const [x, , z] = this.course[this.#frame];
     const from = [place[0] - x, place[1], place[2] - z];
     const view = this.camera.viewmat();
     return [0, 4, 8].map((row) => view[row] * from[0] + view[row + 1] * from[1] + view[row + 2] * from[2] + view[row + 3]);
   }
 
-  #joint(number) {
-    const start = 3 * (this.#frame * this.parents.length + number);
+  #joint(number, frame = this.#frame) {
+    const start = frame * this.size + 3 * number;
     return this.joints.subarray(start, start + 3);
   }
 
-  #drawGrid(pen) {
-    const [x, , z] = this.#joint(0).map(Math.round);
-    for (let line = -GRID; line <= GRID; line++) {
-      for (let square = -GRID; square < GRID; square++) {
-        this.#line(pen, [x + line, 0, z + square], [x + line, 0, z + square + 1], 0.01, COLORS.grid);
-        this.#line(pen, [x + square, 0, z + line], [x + square + 1, 0, z + line], 0.01, COLORS.grid);
+  /** The grid, the way over the clip and a shadow. */
+  #drawFloor(pen) {
+    const color = getComputedStyle(this.canvas).color;
+    const [x, , z] = this.course[this.#frame];
+    const [middleX, middleZ] = [x, z].map((value) => SQUARE * Math.round(value / SQUARE));
+    const steps = Math.ceil(HORIZON / SQUARE);
+    for (let row = -steps; row <= steps; row++) {
+      for (let column = -steps; column <= steps; column++) {
+        const corner = [middleX + SQUARE * column, 0, middleZ + SQUARE * row];
+        pen.globalAlpha = 0.3 * Math.max(0, 1 - Math.hypot(corner[0] - x, corner[2] - z) / HORIZON);
+        for (const axis of pen.globalAlpha > 0 ? [0, 2] : []) {
+          this.#line(pen, corner, corner.map((value, i) => value + (i === axis ? SQUARE : 0)), 0, color);
+        }
       }
     }
+    pen.globalAlpha = 0.7;
+    for (let i = 1; i < this.way.length; i++) {
+      this.#line(pen, onFloor(this.way[i - 1]), onFloor(this.way[i]), 0.015, color);
+    }
+    pen.globalAlpha = 0.12;
+    for (const { from, to, radius } of this.limbs) {
+      this.#line(pen, onFloor(this.#joint(from)), onFloor(this.#joint(to)), 2 * radius, "#000");
+    }
+    pen.globalAlpha = 1;
   }
 
-  #drawTargets(pen) {
+  #drawTargets(pen, shown, radius) {
     for (const { frame, position } of this.targets) {
-      this.#dot(pen, position, frame === this.#frame ? 0.06 : 0.025, COLORS.target);
+      if (shown(frame)) this.#line(pen, position, position, 2 * radius, COLORS.target);
     }
   }
 
   /** From the farthest to the nearest, so that what is in front covers what is behind. */
-  #drawBones(pen) {
-    const bones = this.parents.flatMap((parent, joint) => {
-      if (parent < 0) return [];
-      const ends = [this.#joint(parent), this.#joint(joint)];
-      return [{ joint, ends, depth: this.#seen(ends[0])[2] + this.#seen(ends[1])[2] }];
+  #drawLimbs(pen) {
+    const limbs = this.limbs.map(({ from, to, ...look }) => {
+      const ends = [this.#joint(from), this.#joint(to)];
+      return { ends, depth: this.#seen(ends[0])[2] + this.#seen(ends[1])[2], ...look };
     });
-    bones.sort((a, b) => b.depth - a.depth);
-    for (const { joint, ends } of bones) {
-      const side = ["left", "right"].find((word) => this.names[joint].startsWith(word)) ?? "middle";
-      this.#line(pen, ...ends, BONE, COLORS[side]);
-      if (this.names[joint] === "head") this.#dot(pen, ends[1], HEAD, COLORS.middle);
+    limbs.sort((a, b) => b.depth - a.depth);
+    for (const { ends, radius, color } of limbs) {
+      this.#line(pen, ...ends, 2 * (radius + OUTLINE), `color-mix(in srgb, ${color}, #000 25%)`);
+      this.#line(pen, ...ends, 2 * radius, color);
     }
   }
 
+  /** A line so many metres wide, with round ends: a dot where both are one place. */
   #line(pen, start, end, width, color) {
     const [from, to] = [this.project(start), this.project(end)];
     if (Math.min(from.depth, to.depth) < NEAREST) return;
     pen.strokeStyle = color;
-    pen.lineWidth = Math.max(1, width * Math.min(from.metre, to.metre));
+    pen.lineWidth = Math.max(1, (width * (from.metre + to.metre)) / 2);
     pen.beginPath();
     pen.moveTo(from.x, from.y);
-    pen.lineTo(to.x, to.y);
+    pen.lineTo(to.x + 0.01, to.y); // browsers do not draw a line without length
     pen.stroke();
   }
+}
 
-  #dot(pen, place, radius, color) {
-    const { x, y, depth, metre } = this.project(place);
-    if (depth < NEAREST) return;
-    pen.fillStyle = color;
-    pen.beginPath();
-    pen.arc(x, y, radius * metre, 0, 2 * Math.PI);
-    pen.fill();
-  }
+function limbsOf(names, parents) {
+  const limbs = names.flatMap((name, to) => {
+    if (parents[to] < 0) return [];
+    const [side, part] = name.includes("_") ? name.split("_") : ["trunk", name];
+    const color = COLORS[name === "head" ? "head" : TRUNK.includes(part) ? "trunk" : side];
+    return [{ from: parents[to], to, radius: RADII[part], color }];
+  });
+  const head = names.indexOf("head");
+  return [...limbs, { from: head, to: head, radius: SKULL, color: COLORS.head }];
+}
+
+function averaged(places) {
+  return places.map((_, frame) => {
+    const near = places.slice(Math.max(0, frame - FOLLOWING), frame + FOLLOWING + 1);
+    return [0, 1, 2].map((axis) => near.reduce((sum, place) => sum + place[axis], 0) / near.length);
+  });
+}
+
+function onFloor([x, , z]) {
+  return [x, 0, z];
 }

@@ -10,14 +10,15 @@ const FARTHEST = 50;
 export class OrbitCamera {
   /**
    * @param {{center: number[], radius: number}} ball around the scene, as `sceneBall` gives it; or a circle,
-   *   {center: number[], distance: number, elevation: number}, on which the first view stands, in degrees.
+   *   {center: number[], distance: number, elevation: number, azimuth?: number}, on which the first view stands, in
+   *   degrees.
    * @param {number[]} up the scene's direction that points up in the picture, of length 1.
    * @param {number} aspect width of the picture by its height; the first view holds all of the ball.
    */
-  constructor({ center, radius = null, distance = null, elevation = ELEVATION }, up, aspect) {
+  constructor({ center, radius = null, distance = null, elevation = ELEVATION, azimuth = 0 }, up, aspect) {
     this.radius = radius ?? (distance * Math.sin((FIELD_OF_VIEW * Math.PI) / 360)) / MARGIN;
     this.up = up;
-    this.start = { center, aspect, distance, elevation };
+    this.start = { center, aspect, distance, elevation, azimuth };
     this.reset();
   }
 
@@ -26,7 +27,7 @@ export class OrbitCamera {
     const halfAngle = Math.atan(Math.min(1, this.start.aspect) * Math.tan((FIELD_OF_VIEW * Math.PI) / 360));
     this.center = this.start.center;
     this.distance = this.start.distance ?? (MARGIN * this.radius) / Math.sin(halfAngle);
-    this.azimuth = 0;
+    this.azimuth = (this.start.azimuth * Math.PI) / 180;
     this.elevation = (this.start.elevation * Math.PI) / 180;
   }
 

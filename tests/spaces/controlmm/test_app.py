@@ -61,7 +61,7 @@ def expected(pipeline, **arguments):
 
 
 def joints_of(motion) -> np.ndarray:
-    return np.array(motion["millimetres"]).reshape(-1, 22, 3) / 1000
+    return np.array(motion["joints"]).reshape(-1, 22, 3)
 
 
 def test_a_free_motion_is_that_of_the_pipeline_with_its_files(client, pipeline):
@@ -85,9 +85,9 @@ def test_a_path_is_followed_at_the_heights_of_the_free_motion(client, pipeline):
     asked = DrawnPath.of(path).controls(40, heights)
     theirs = expected(pipeline, length=40, controls=asked.to_json()["controls"], optimization="fast")
     np.testing.assert_allclose(joints_of(motion), theirs.joints[0], atol=1e-3)
-    targets = np.array(motion["targets"])
-    assert targets[:, 0].tolist() == list(range(40))
-    np.testing.assert_allclose(targets[:, 1:] / 1000, asked.targets[:, 0], atol=6e-4)
+    assert [target["frame"] for target in motion["targets"]] == list(range(40))
+    places = [target["position"] for target in motion["targets"]]
+    np.testing.assert_allclose(places, asked.targets[:, 0], atol=6e-4)
     errors = 100 * (theirs.joints[0][:, 0] - asked.targets[:, 0]).norm(dim=-1)
     assert f"From 40 targets: **{errors.mean():.1f} cm** on average, {errors.max():.1f} cm at most." in told
 
@@ -100,10 +100,11 @@ def test_a_path_is_followed_at_the_heights_of_the_free_motion(client, pipeline):
 def test_another_joint_may_follow_the_path_beside_keyframes(client):
     rows = table(("left_wrist", 39, 0.4, 1.2, 0.5), ("", None, None, None, None), (" pelvis ", "10", "0.1", 0.9, 0))
     motion, told, _, _ = ask(client, path=[[0.1, 0.2], [0.1, 0.6]], path_joint="head", keyframes=rows)
-    targets = np.array(motion["targets"])
+    targets = motion["targets"]
     assert len(targets) == 42 and "From 42 targets" in told
-    assert targets[0, [1, 3]].tolist() == [100, 200], "it is led from no other place"
-    assert [10, 100, 900, 0] in targets.tolist() and [39, 400, 1200, 500] in targets.tolist()
+    assert targets[0]["position"][::2] == [0.1, 0.2], "it is led from no other place"
+    for frame, position in ((10, [0.1, 0.9, 0.0]), (39, [0.4, 1.2, 0.5])):
+        assert {"frame": frame, "position": position} in targets
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_what_is_asked_says_how_long_a_clip_is(settings, frames):
 
 def test_without_a_length_the_prompt_says_it(client, pipeline):
     motion, *_ = ask(client, length=0)
-    assert len(motion["millimetres"]) == len(expected(pipeline).joints[0])
+    assert len(motion["joints"]) == len(expected(pipeline).joints[0])
 
 
 def test_keyframes_are_controls_as_json_has_them():
