@@ -12,6 +12,7 @@ from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from ..hub_models.autoencoder_controlmm import MotionRVQVAE
 from ..hub_models.control_branch_controlmm import ControlMMControlBranch
+from ..hub_models.layers.padding import padding_behind
 from ..hub_models.layers.residual_vq import NO_CODE
 from ..hub_models.length_estimator_controlmm import ControlMMLengthEstimator
 from ..hub_models.transformer_controlmm import ControlMMResidualTransformer, ControlMMTransformer
@@ -248,7 +249,7 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
     ) -> Clips:
         counts, per_token = torch.tensor(lengths, device=text.device), self.autoencoder.frames_per_token
         tokens = -(-counts // per_token)
-        padding = torch.arange(int(tokens.max()), device=text.device) >= tokens[:, None]
+        padding = padding_behind(tokens, int(tokens.max()))
         clips = Clips(rows, 0, text, lengths, padding, generators, None)
         losses, targets, mask, frames = [], None, None, max(lengths)
         if any(one is not None for one in each):
@@ -452,8 +453,6 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         lengths = self._check_each("length", length, prompts, int)
         for one, own in zip(lengths, each, strict=True):
             self._check_length(one, own)
-        if objective is not None or any(own is not None for own in each):
-            self._check_gradients(optimization)
 
     def _check_prompts(self, prompt: Texts | None, embeds: Tensor | None) -> int:
         if (prompt is None) == (embeds is None):
@@ -493,15 +492,6 @@ class ControlMMPipeline(RepositoryMixin, CallStateMixin, DiffusionPipeline):
         if controls is not None:
             last = int(controls.mask.any(1).nonzero()[-1])
             require(last < frames, "length", frames, f"more than {last}, the last frame that is controlled")
-
-    def _check_gradients(self, optimization: str | OptimizationSteps) -> None:
-        unchanged = optimization == OptimizationSteps(0, 0)
-        if not unchanged and not isinstance(self.autoencoder, MotionRVQVAE):
-            raise ValueError(
-                "controls and objective need gradients, which an exported pipeline has not: leave them out, run the "
-                "pipeline itself, or pass optimization=OptimizationSteps(0, 0), with which the control branch does "
-                "what it can."
-            )
 
     def _check_components(self) -> None:
         if self.text_encoder is not None and self.tokenizer is None:

@@ -2,10 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .attention import attention_bias
+
+
+def padding_behind(lengths: Int[Tensor, " batch"], tokens: int) -> Bool[Tensor, "batch tokens"]:
+    """Padding of sequences of so many tokens, the longest of which may have `tokens`."""
+    return torch.arange(tokens, device=lengths.device) >= lengths[:, None]
 
 
 def check_padding(padding: Tensor | None, batch: int, tokens: int) -> None:

@@ -6,7 +6,7 @@ convolution sees beyond the end of a clip. So a clip gives the same numbers alon
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 DILATION_GROWTH = 3
@@ -68,12 +68,12 @@ class TemporalEncoder(nn.Module):
     ) -> Float[Tensor, "batch cout tokens"]:
         """Frames of `2**stages` times as many as tokens; `padding` is True at tokens that are none."""
         frames = 2 ** len(self.downs)
-        x = F.relu(self.conv_in(_kept_of(x, _kept(padding, frames, x.dtype))))
+        x = F.relu(self.conv_in(_kept_of(x, kept_frames(padding, frames, x.dtype))))
         for down, stack in zip(self.downs, self.stacks, strict=True):
-            x = down(_kept_of(x, _kept(padding, frames, x.dtype)))
+            x = down(_kept_of(x, kept_frames(padding, frames, x.dtype)))
             frames //= 2
-            x = _run(self, stack, x, _kept(padding, frames, x.dtype))
-        kept = _kept(padding, 1, x.dtype)
+            x = _run(self, stack, x, kept_frames(padding, frames, x.dtype))
+        kept = kept_frames(padding, 1, x.dtype)
         return _kept_of(self.conv_out(_kept_of(x, kept)), kept)
 
 
@@ -102,22 +102,24 @@ class TemporalDecoder(nn.Module):
     ) -> Float[Tensor, "batch cout frames"]:
         """`2**stages` frames for each token, 0 where `padding` is True."""
         frames = 1
-        x = F.relu(self.conv_in(_kept_of(x, _kept(padding, frames, x.dtype))))
+        x = F.relu(self.conv_in(_kept_of(x, kept_frames(padding, frames, x.dtype))))
         for stack, up in zip(self.stacks, self.ups, strict=True):
-            x = _run(self, stack, x, _kept(padding, frames, x.dtype))
+            x = _run(self, stack, x, kept_frames(padding, frames, x.dtype))
             frames *= 2
-            x = up(_kept_of(_repeated(x, 2), _kept(padding, frames, x.dtype)))
-        kept = _kept(padding, frames, x.dtype)
+            x = up(_kept_of(repeated(x, 2), kept_frames(padding, frames, x.dtype)))
+        kept = kept_frames(padding, frames, x.dtype)
         x = F.relu(self.conv_mid(_kept_of(x, kept)))
         return _kept_of(self.conv_out(_kept_of(x, kept)), kept)
 
 
-def _kept(padding: Tensor | None, frames: int, dtype: torch.dtype) -> Tensor | None:
-    """1 at frames of tokens and 0 at padding, [batch, 1, frames * tokens]."""
-    return None if padding is None else _repeated(~padding, frames)[:, None].to(dtype)
+def kept_frames(
+    padding: Bool[Tensor, "batch tokens"] | None, frames: int, dtype: torch.dtype
+) -> Float[Tensor, "batch 1 frames"] | None:
+    """1 at frames of tokens and 0 at padding, of so many frames a token."""
+    return None if padding is None else repeated(~padding, frames)[:, None].to(dtype)
 
 
-def _repeated(x: Tensor, times: int) -> Tensor:
+def repeated(x: Shaped[Tensor, "*batch frames"], times: int) -> Shaped[Tensor, "*batch times*frames"]:
     """Every last entry `times` times, written so that export needs no operator of upsampling."""
     return x[..., None].expand(*x.shape, times).flatten(-2)
 

@@ -52,7 +52,8 @@ def export_pipeline(
         model: a folder (your own fine-tuned one too), the name of weights that come with the package, or a Hub id;
             None takes `<slug>-nano`.
         back_end: "onnx", "executorch" or "coreml".
-        precision: "fp32", "fp16" or "int8", where the back end has it.
+        precision: "fp32", "fp16" or "int8", where the back end has it; a few components are float32 in all of them,
+            see `Export.single`.
         output: the folder; None takes `default_output`.
         overwrite: replace an earlier result there.
         progress: called with a few words before each step.
@@ -88,7 +89,7 @@ def export_pipeline(
             job = ExportJob(
                 networks[component.name],
                 component,
-                precision,
+                "fp32" if component.name in export.single else precision,
                 dummy_inputs(component),
                 rehearsed[component.name].calibration,
             )

@@ -22,6 +22,8 @@ class Export(ABC):
     """The component that tells its contracts from those of the method's other pipelines."""
     command: str | None = None
     """Arguments of `pocket` that run a bundle THIS_FOLDER; None where no command does."""
+    single: tuple[str, ...] = ()
+    """Components that stay float32 in every precision."""
 
     @abstractmethod
     def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:

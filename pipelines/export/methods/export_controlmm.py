@@ -1,8 +1,9 @@
-"""How ControlMM is exported: a prompt's embedding, codes found in parallel and layer by layer, and joints of codes."""
+"""How ControlMM is exported: a prompt's embedding, codes found one layer after the other, joints of codes and back."""
 
 import inspect
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from ....hub_models.layers.padding import padding_behind
 from ....hub_models.layers.residual_vq import NO_CODE
 from ...motion.motion_controls import MotionControls
 from ...motion.motion_features import joints_of_features
-from ...motion.motion_optimization import OptimizationSteps
+from ...motion.motion_optimization import BETAS, LEARNING_RATE, OPTIMIZATIONS, WEIGHT_DECAY, OptimizationSteps
 from ...motion.skeleton import CONTROL_JOINTS, FRAMES_PER_SECOND, JOINTS, PARENTS
 from ...pipeline_controlmm import LIKELIEST, LONGEST, SHORTEST, ControlMMPipeline
 from ...sampling.masked_decoding import CERTAIN
@@ -24,9 +27,14 @@ from ..explicit_twin import explicit_twin
 from ..stand_ins import Runner, StandIn
 from . import Export
 from .motion_prompts import motion_prompt
+from .motion_pull import MotionPull
 
 REHEARSAL_STEPS = 3
-BRANCH_ALONE = OptimizationSteps(0, 0)
+MOTION_NETWORKS = ("codebooks", "motion_decoder", "motion_pull")
+SLOPE = 1e-3
+"""Of a loss in metres, where an export is compared with the model: larger ones show where another order of sums puts a
+number of a hidden layer on the other side of 0."""
+REHEARSAL_OPTIMIZATION = OptimizationSteps(1, 1)
 
 LOOP = """\
 gumbel = -log(-log(u)), u uniform in (0, 1), another number for each token and code at each use
@@ -52,7 +60,8 @@ for layer in 1 .. {last_layer}:
     logits = residual_transformer(codes of layers 0 .. {seen_layer}, layer - 1, text, lengths), guided by
         residual_guidance_scale; codes of layers that are not found yet may be any
     codes of this layer = argmax(logits + gumbel) among the {kept} highest logits of each token
-features, joints = motion_decoder(chances of the {codes} codes of the first layer, codes of the others, lengths)
+latents = codebooks(chances of the {codes} codes of the first layer, codes of the others)
+features, joints = motion_decoder(latents, lengths)
 the motion is the first `frames` of their {padded}
 """
 
@@ -61,19 +70,35 @@ ESTIMATED = """, or else
 
 CONTROLLED = """
 Joints that shall be at places: wanted [{padded}, {joints}, 3] in metres, where a mask says so. As above, but
-    before each call of a transformer:
-        expected = softmax(logits of the step before); where a token is asked now, 1 / {codes} of each code
-        joints = of motion_decoder(expected, {codes} = no code in the other layers, lengths)
-        control = for each of the joints {control_joints} wanted - joints, then for each of them wanted, and 0
-            outside the mask
-    logits = controlled_transformer(chances, text, lengths, control), guided, with the same control beside both texts
+{branch}    after each call of {transformer}, guided, its logits follow their gradient `each` times, see below
     chances of every token = softmax(logits + gumbel), 0 for the mask
     code of a token that was asked = argmax(log(chances) + another gumbel)
     codes of the first layer = argmax(logits of the last step)
-    and at the end motion_decoder(softmax(logits of the last step), codes of the others, lengths)
-This brings joints nearer. What brings them to their places is the gradient of the distance of `joints` to `wanted`: the
-pipeline follows it (AdamW) from the logits after each step, and from the sum of codes at the end. Runtimes of exported
-networks compute no gradients, so a pipeline behind a bundle refuses controls unless nothing is to be optimised.
+    latents = codebooks(softmax(logits of the last step), codes of the others)
+    these follow their gradient `last` times, and the motion is that of motion_decoder(latents, lengths)
+`each` and `last` are a pair of `optimizations`, or others: 0 and 0 leaves it to the network alone.
+
+How latents follow their gradient:
+    off = joints - wanted where the mask says so, at frames of the clip, and 0 elsewhere
+    gradient = motion_pull(latents, lengths, 0, 2 * off / (3 * how often the mask says so))
+        of the loss mean(off^2) over x, y and z of what the mask asks for
+    a step of AdamW, whose means begin with 0 anew at each of these places in the loop, n = 1, 2, 3 ...:
+        first = {beta1} * first + {one_less_beta1:g} * gradient
+        second = {beta2} * second + {one_less_beta2:g} * gradient^2
+        latents = {kept:.8g} * latents - {rate} * first / (1 - {beta1}^n) / (sqrt(second / (1 - {beta2}^n)) + 1e-8)
+How logits do: likewise, but of latents = codebooks(expected, no codes) with expected = softmax(logits + gumbel):
+    slopes = for each code the sum of gradient * codebooks(1 for that code, no codes)
+    gradient of logits = expected * (slopes - sum of expected * slopes)
+Another loss on joints or features takes its own gradients into motion_pull.
+"""
+
+BRANCH = """\
+    before each call of a transformer:
+        expected = softmax(logits of the step before); where a token is asked now, 1 / {codes} of each code
+        joints = of motion_decoder(codebooks(expected, no codes), lengths); {codes} is no code
+        control = for each of the joints {control_joints} wanted - joints, then for each of them wanted, and 0
+            outside the mask
+    logits = controlled_transformer(chances, text, lengths, control), with the same control beside both texts
 """
 
 
@@ -96,7 +121,7 @@ class FirstLayer(nn.Module):
         self.transformer, self.branch = transformer, branch
 
     def forward(self, chances: Tensor, text: Tensor, lengths: Tensor, control: Tensor | None = None) -> Tensor:
-        padding = _padding(lengths, chances.shape[1])
+        padding = padding_behind(lengths, chances.shape[1])
         return self.transformer(self.transformer.expect(chances), text, padding, self.branch, control)
 
 
@@ -108,22 +133,31 @@ class FurtherLayers(nn.Module):
         self.transformer = transformer
 
     def forward(self, codes: Tensor, layer: Tensor, text: Tensor, lengths: Tensor) -> Tensor:
-        return self.transformer(codes.long(), layer.long() + 1, text, _padding(lengths, codes.shape[1]))
+        return self.transformer(codes.long(), layer.long() + 1, text, padding_behind(lengths, codes.shape[1]))
 
 
-class MotionDecoder(nn.Module):
-    """Codes to features in metres, and to joints; the first layer's as chances, the number behind the last is none."""
+class Codebooks(nn.Module):
+    """Codes to latents; the first layer's as chances, and the number behind the last is no code."""
 
     def __init__(self, autoencoder: nn.Module) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, chances: Tensor, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        autoencoder, none = self.autoencoder, self.autoencoder.config.num_codes
-        others = torch.where(codes == none, NO_CODE, codes.long())
-        latents = autoencoder.expect(chances) + autoencoder.embed(F.pad(others, (1, 0), value=NO_CODE))
-        motion = autoencoder.decode(latents, _padding(lengths, chances.shape[1]))
-        features = autoencoder.denormalized(motion)
+    def forward(self, chances: Tensor, codes: Tensor) -> Tensor:
+        others = torch.where(codes == self.autoencoder.config.num_codes, NO_CODE, codes.long())
+        return self.autoencoder.expect(chances) + self.autoencoder.embed(F.pad(others, (1, 0), value=NO_CODE))
+
+
+class MotionDecoder(nn.Module):
+    """Latents to features in metres, and to joints."""
+
+    def __init__(self, autoencoder: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latents: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        motion = self.autoencoder.decode(latents, padding_behind(lengths, latents.shape[1]))
+        features = self.autoencoder.denormalized(motion)
         return features, joints_of_features(features)
 
 
@@ -186,13 +220,34 @@ class ResidualTransformerStandIn(StandIn):
         return self.run(codes, layers, text, _lengths(padding))[0][:, : ids.shape[1]]
 
 
-class AutoencoderStandIn(StandIn):
-    """In place of a `MotionRVQVAE` that decodes.
+class Decoded(torch.autograd.Function):
+    """Features of latents by one exported network, and their gradient by another."""
 
-    Its latents are what the exported decoder takes: the chance of each code of the first layer, then for each other
-    layer 1 + the number of its code, or 0 where there is none; so they may be added as those of the model are. What it
-    decodes is in metres already.
+    @staticmethod
+    def forward(ctx: Any, latents: Tensor, lengths: Tensor, decode: Runner, pull: Runner) -> Tensor:
+        ctx.save_for_backward(latents, lengths)
+        ctx.pull = pull
+        return decode(latents.detach(), lengths)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        latents, lengths = ctx.saved_tensors
+        of_joints = gradient.new_zeros(*gradient.shape[:2], len(JOINTS), 3)
+        return ctx.pull(latents.detach(), lengths, gradient, of_joints)[0], None, None, None
+
+
+class AutoencoderStandIn(StandIn):
+    """In place of a `MotionRVQVAE` that decodes, into metres at once.
+
+    Args:
+        codebooks, decode, pull: exported networks of these names in the contract.
+        config: of the autoencoder, with the tokens of an export.
     """
+
+    def __init__(self, codebooks: Runner, decode: Runner, pull: Runner, config: dict[str, Any]) -> None:
+        super().__init__(decode, config)
+        self.codebooks, self.pull = codebooks, pull
 
     @property
     def frames_per_token(self) -> int:
@@ -201,41 +256,54 @@ class AutoencoderStandIn(StandIn):
     @property
     def mask_latent(self) -> Float[Tensor, " width"]:
         """As `MotionRVQVAE.mask_latent`."""
-        codes = self.config["num_codes"]
-        return self._placed(torch.full((codes,), 1 / codes))
+        return self.first_codes.mean(0)
+
+    @cached_property
+    @torch.no_grad()
+    def first_codes(self) -> Float[Tensor, "codes width"]:
+        """Latents of the codes of the first layer, each alone, as the exported codebooks have them."""
+        codes, tokens = self.config["num_codes"], self.config["tokens"]
+        rows = F.pad(torch.eye(codes), (0, 0, 0, -codes % tokens)).unflatten(0, (-1, tokens))
+        return self._summed(rows, torch.full((*rows.shape[:2], self._others), NO_CODE)).flatten(0, 1)[:codes]
 
     def expect(self, probabilities: Float[Tensor, "batch tokens codes"]) -> Float[Tensor, "batch tokens width"]:
         """As `MotionRVQVAE.expect`, of the first layer."""
-        return self._placed(probabilities)
+        return probabilities @ self.first_codes
 
     def embed(self, ids: Int[Tensor, "batch tokens layers"]) -> Float[Tensor, "batch tokens width"]:
         """As `MotionRVQVAE.embed`, of all layers."""
-        first = F.one_hot(ids[..., 0].clamp(min=0), self.config["num_codes"]) * (ids[..., :1] != NO_CODE)
-        return torch.cat([first, ids[..., 1:] - NO_CODE], -1).float()
+        first, codes = ids[..., 0], self.config["num_codes"]
+        chances = F.one_hot(first.clamp(min=0), codes).float() * (first != NO_CODE)[..., None]
+        given = (_extended(part, self.config["tokens"]) for part in (chances, ids[..., 1:]))
+        return self._summed(*given)[:, : ids.shape[1]]
 
     def decode(
         self, latents: Float[Tensor, "batch tokens width"], padding: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch frames features"]:
-        """Features of latents."""
-        none = self.config["num_codes"]
-        latents = _extended(latents, self.config["tokens"])
-        codes = latents[..., none:].round().int() + NO_CODE
-        codes = torch.where(codes == NO_CODE, none, codes)
-        features = self.run(latents[..., :none], codes, _lengths(padding))[0]
+        """Features of latents, through which gradients flow to them."""
+        whole = _extended(latents, self.config["tokens"])
+        features = Decoded.apply(whole, _lengths(padding), self.run, self.pull)
         return features[:, : padding.shape[1] * self.frames_per_token]
 
     def denormalized(self, motion: Float[Tensor, "batch frames features"]) -> Float[Tensor, "batch frames features"]:
         """The same."""
         return motion
 
-    def _placed(self, first: Tensor) -> Tensor:
-        return F.pad(first, (0, self.config["num_quantizers"] - 1))
+    @property
+    def _others(self) -> int:
+        return self.config["num_quantizers"] - 1
+
+    def _summed(self, chances: Tensor, others: Tensor) -> Tensor:
+        return self.codebooks(chances, torch.where(others == NO_CODE, self.config["num_codes"], others).int())[0]
 
 
 class MotionExport(Export):
     """Text to motion; a pipeline with a control branch has a transformer more, and one with a length estimator that."""
 
     network = "motion_decoder"
+    single = ("motion_pull",)
+    """In half precision slopes vanish: a centimetre's, times the smallest deviation of a feature, is below its smallest
+    number. In int8 the file would hold the weights twice, quantised for one direction alone."""
     command = "generate {slug} --runtime {back_end} --model THIS_FOLDER"
 
     def contract(self, pipeline: ControlMMPipeline) -> PipelineContract:
@@ -261,7 +329,9 @@ class MotionExport(Export):
             "transformer": FirstLayer(transformer),
             "controlled_transformer": None,
             "residual_transformer": FurtherLayers(explicit_twin(pipeline.residual_transformer)),
+            "codebooks": Codebooks(pipeline.autoencoder),
             "motion_decoder": MotionDecoder(pipeline.autoencoder),
+            "motion_pull": MotionPull(pipeline.autoencoder),
         }
         if pipeline.control_branch is not None:
             found["controlled_transformer"] = FirstLayer(transformer, explicit_twin(pipeline.control_branch))
@@ -270,14 +340,14 @@ class MotionExport(Export):
     def assemble(
         self, contract: PipelineContract, runners: Mapping[str, Runner], parts: Mapping[str, Any]
     ) -> ControlMMPipeline:
-        """As `Export.assemble`; without gradients, so the pipeline optimises nothing."""
+        """As `Export.assemble`; gradients are those of the exported `motion_pull`."""
         configs, estimator, branch = contract.configs, None, None
         if "length_estimator" in runners:
             estimator = LengthEstimatorStandIn(runners["length_estimator"], configs["length_estimator"])
         if controlled := runners.get("controlled_transformer"):
             branch = ControlBranchStandIn(controlled, configs["control_branch"])
         return ControlMMPipeline(
-            AutoencoderStandIn(runners["motion_decoder"], configs["autoencoder"]),
+            AutoencoderStandIn(*(runners[name] for name in MOTION_NETWORKS), configs["autoencoder"]),
             TransformerStandIn(runners["transformer"], controlled, configs["transformer"]),
             ResidualTransformerStandIn(runners["residual_transformer"], configs["residual_transformer"]),
             branch,
@@ -287,15 +357,14 @@ class MotionExport(Export):
         )
 
     def rehearse(self, pipeline: ControlMMPipeline, samples: range) -> np.ndarray:
-        """Joints [n, motions, 196, 22, 3] in metres, 0 behind the end of a clip: free and, if it can, controlled."""
+        """Joints [n, motions, 196, 22, 3] in metres, 0 behind the end of a clip: free and controlled."""
         prompts = [motion_prompt(sample) for sample in samples]
-        calls: list[dict[str, Any]] = [{}]
+        free: dict[str, Any] = {}
         if pipeline.length_estimator is None:
-            calls[0] = {"length": [SHORTEST + 7 * sample % (LONGEST - SHORTEST) for sample in samples]}
-        if pipeline.control_branch is not None:
-            calls.append({"controls": [_held(sample) for sample in samples], "optimization": BRANCH_ALONE})
+            free = {"length": [SHORTEST + 7 * sample % (LONGEST - SHORTEST) for sample in samples]}
+        held = {"controls": [_held(sample) for sample in samples], "optimization": REHEARSAL_OPTIMIZATION}
         made = []
-        for call in calls:
+        for call in (free, held):
             generator = [torch.Generator().manual_seed(sample) for sample in samples]
             joints = pipeline(prompts, num_inference_steps=REHEARSAL_STEPS, generator=generator, **call).joints
             made.append(torch.stack([F.pad(own, (0, 0, 0, 0, 0, LONGEST - len(own))) for own in joints]))
@@ -346,15 +415,26 @@ def _components(pipeline: ControlMMPipeline) -> tuple[ComponentContract, ...]:
     layer = whole("layer", (), layers - 2, "of the codes that are asked for, counted from the second: 0 is that")
     purpose = "finds the codes of one further layer, twice with guidance"
     found.append(ComponentContract("residual_transformer", (before, layer, text, lengths), (logits,), purpose))
-    first = TensorSpec(
-        "chances", scores, "float32", 0, 1, "of each code of the first layer; 1 and 0 for one that is known"
-    )
+    of_first = "of each code of the first layer; 1 and 0 for one that is known"
+    first = TensorSpec("chances", scores, "float32", 0, 1, of_first)
     others = whole("codes", (tokens, layers - 1), codes, f"codes of all layers but the first; {codes} is none")
+    latents = numbers("latents", (tokens, pipeline.autoencoder.config.code_width), "of each token the sum of its codes")
+    found.append(ComponentContract("codebooks", (first, others), (latents,), "turns codes into latents"))
     features = numbers("features", (frames, pipeline.autoencoder.config.features), "HumanML3D's, in metres and radians")
     meaning = "x, y and z in metres, Y up; the first frame is above the origin and faces +Z"
     joints = numbers("joints", (frames, len(JOINTS), 3), meaning)
-    purpose = "turns codes into motion, once a motion; statistics of features are inside"
-    found.append(ComponentContract("motion_decoder", (first, others, lengths), (features, joints), purpose))
+    purpose = "turns latents into motion, once, and at every step where something is controlled; statistics are inside"
+    found.append(ComponentContract("motion_decoder", (latents, lengths), (features, joints), purpose))
+    given = [
+        TensorSpec(f"{spec.name}_gradient", spec.shape, "float32", -SLOPE, SLOPE, _slope(spec.name))
+        for spec in (features, joints)
+    ]
+    made = numbers("latents_gradient", latents.shape[1:], "of the same loss, by the latents")
+    purpose = (
+        "turns gradients of motion into those of latents (the vector-Jacobian product of motion_decoder); float32 "
+    )
+    purpose += "in every precision"
+    found.append(ComponentContract("motion_pull", (latents, lengths, *given), (made,), purpose))
     return tuple(found)
 
 
@@ -376,10 +456,22 @@ def _loop(pipeline: ControlMMPipeline) -> str:
         seen_layer=layers - 2,
         **shared,
     )
-    if pipeline.control_branch is None:
-        return loop
-    joints = ", ".join(map(str, pipeline.control_branch.config.control_joints))
-    return loop + CONTROLLED.format(control_joints=joints, **shared)
+    branch, transformer = "", "transformer"
+    if pipeline.control_branch is not None:
+        joints = ", ".join(map(str, pipeline.control_branch.config.control_joints))
+        branch, transformer = BRANCH.format(control_joints=joints, **shared), "controlled_transformer"
+    controlled = CONTROLLED.format(
+        branch=branch,
+        transformer=transformer,
+        rate=LEARNING_RATE,
+        kept=1 - LEARNING_RATE * WEIGHT_DECAY,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        one_less_beta1=1 - BETAS[0],
+        one_less_beta2=1 - BETAS[1],
+        **shared,
+    )
+    return loop + controlled
 
 
 def _constants(pipeline: ControlMMPipeline) -> dict[str, Any]:
@@ -388,6 +480,10 @@ def _constants(pipeline: ControlMMPipeline) -> dict[str, Any]:
         "num_inference_steps": pipeline.defaults.num_inference_steps,
         "guidance_scale": pipeline.defaults.guidance_scale,
         "residual_guidance_scale": call["residual_guidance_scale"].default,
+        "optimizations": {name: [steps.each, steps.last] for name, steps in OPTIMIZATIONS.items()},
+        "learning_rate": LEARNING_RATE,
+        "betas": list(BETAS),
+        "weight_decay": WEIGHT_DECAY,
         "frames": [SHORTEST, LONGEST],
         "frames_per_second": FRAMES_PER_SECOND,
         "frames_per_token": pipeline.autoencoder.frames_per_token,
@@ -442,9 +538,8 @@ def _prompt_tokens(pipeline: ControlMMPipeline) -> int:
     return pipeline.text_encoder.config.max_position_embeddings
 
 
-def _padding(lengths: Tensor, tokens: int) -> Tensor:
-    """True behind the end of each clip."""
-    return torch.arange(tokens, device=lengths.device) >= lengths[:, None]
+def _slope(name: str) -> str:
+    return f"of a loss, by the {name}; 0 behind the end of the clip, and of any size: what comes out grows with it"
 
 
 def _lengths(padding: Tensor) -> Tensor:

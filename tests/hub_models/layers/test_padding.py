@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from pocket_diffusers.hub_models.layers.padding import check_padding, padding_bias
+from pocket_diffusers.hub_models.layers.padding import check_padding, padding_behind, padding_bias
+
+
+def test_padding_is_behind_the_last_token():
+    expected = [[False, False, True], [False, False, False], [True, True, True]]
+    assert padding_behind(torch.tensor([2, 3, 0]), 3).tolist() == expected
 
 
 def test_bias_keeps_padding_out_and_nothing_in_front_of_it():
