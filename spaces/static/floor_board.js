@@ -5,7 +5,7 @@ const SIDE = 8; // metres that are seen
 const BEHIND = 2; // of them, behind the start
 const PIXELS = 720; // of the canvas, each way
 const STEP = 0.1; // metres between points that are kept
-const INK = "#0f766e";
+const INK = "#0d9488"; // is seen on light and dark pages
 
 export class FloorBoard {
   /**
