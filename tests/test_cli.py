@@ -172,7 +172,7 @@ def test_train_without_a_stage_lists_them_in_order(capsys):
     assert stages == sorted(stages) and "nano" in text and "paper" in text
     shared = run("train", "encoders")
     assert "pocket train encoders --stage clip" in shared and "--stage judge" in shared and "paper" not in shared
-    assert "unknown: use one of snapgen, ascan, lpgs, bitsfusion, encoders" in complaint(capsys, "train", "encodings")
+    assert "unknown: use one of snapgen, ascan, lpgs, bitsfusion, controlmm, encoders" in complaint(capsys, "train", "encodings")
 
 
 @pytest.mark.parametrize("verb", [["frob"], ["generat", "snapgen"]])

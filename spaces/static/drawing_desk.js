@@ -2,6 +2,7 @@
 
 import { Background } from "./background.js";
 import { savePng, toCanvas } from "./pixels.js";
+import { fileName } from "./saved_file.js";
 
 const KEPT = 13;
 const at = (id) => document.getElementById(id);
@@ -49,8 +50,7 @@ function show(picture, { prompt, seed }) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", prompt);
   const save = Object.assign(document.createElement("button"), { className: "plain", textContent: "Save PNG" });
-  const words = prompt.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 48);
-  save.onclick = () => savePng(canvas, `${words || "picture"}-seed-${seed}.png`);
+  save.onclick = () => savePng(canvas, `${fileName(prompt, seed, "picture")}.png`);
   const caption = document.createElement("figcaption");
   caption.append(Object.assign(document.createElement("span"), { textContent: `${prompt} · seed ${seed}` }), save);
   const figure = document.createElement("figure");

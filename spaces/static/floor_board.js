@@ -6,7 +6,7 @@ const BEHIND = 2; // of them, behind the start
 const PIXELS = 720; // of the canvas, each way
 const LETTERS = 13; // pixels of the page
 const STEP = 0.1; // metres between points that are kept
-const INK = "#0d9488";
+const INK = "#0d9488"; // is seen on light and dark pages
 
 export class FloorBoard {
   /**

@@ -2,6 +2,7 @@
 // same codes here and there.
 
 import { MersenneTwister } from "./random.js";
+import { roundToEven } from "./rounding.js";
 
 export const CERTAIN = 1e5; // score of a token that was not asked for
 
@@ -61,10 +62,4 @@ export function chanceOf(logits, code) {
 /** In float32, as Python adds them. */
 function sum(logits, noise, code) {
   return Math.fround(logits[code] + noise[code]);
-}
-
-function roundToEven(value) {
-  const down = Math.floor(value);
-  const rest = value - down;
-  return rest > 0.5 || (rest === 0.5 && down % 2 === 1) ? down + 1 : down;
 }

@@ -47,6 +47,11 @@ export class Networks {
    * @returns {Promise<Float32Array>} the numbers of its first output.
    */
   async run(name, inputs) {
+    return (await this.runAll(name, inputs))[this.components.get(name).outputs[0].name];
+  }
+
+  /** As `run`, with the numbers of all outputs by their names. */
+  async runAll(name, inputs) {
     const feeds = {};
     for (const { name: input, shape, dtype } of this.components.get(name).inputs) {
       const data = ARRAYS[dtype].from(inputs[input]);
@@ -54,7 +59,7 @@ export class Networks {
       feeds[input] = new ort.Tensor(dtype, data, [data.length / row, ...shape.slice(1)]);
     }
     const outputs = await this.sessions.get(name).run(feeds);
-    return outputs[this.components.get(name).outputs[0].name].data;
+    return Object.fromEntries(Object.entries(outputs).map(([output, { data }]) => [output, data]));
   }
 }
 

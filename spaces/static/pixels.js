@@ -1,5 +1,7 @@
 // From a network's picture to something to see and to save.
 
+import { saveFile } from "./saved_file.js";
+
 /**
  * A picture [3, height, width] in about [-1, 1] as bytes for a canvas, rounded as the Python pipelines do.
  * @returns {{width: number, height: number, data: Uint8ClampedArray}} RGBA.
@@ -24,8 +26,5 @@ export function toCanvas({ width, height, data }) {
 
 /** Saves a canvas as a PNG file of its own size. */
 export async function savePng(canvas, name) {
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  saveFile(await new Promise((resolve) => canvas.toBlob(resolve, "image/png")), name);
 }

@@ -1,8 +1,10 @@
 // A text-to-image pipeline in the browser: a prompt in, pixels out, the same as in Python for the same seed.
 
+import { guide } from "./guidance.js";
 import { fetchJson, Networks } from "./networks.js";
 import { toPixels } from "./pixels.js";
 import { randn } from "./random.js";
+import { checkRange } from "./ranges.js";
 import { ByteLevelTokenizer } from "./tokenizer.js";
 
 export class TextToImage {
@@ -71,20 +73,9 @@ export class TextToImage {
   }
 }
 
-/** Classifier-free guidance: away from the negative prompt by `scale`. */
-function guide(negative, positive, scale) {
-  return negative.map((value, i) => value + Math.fround(scale * Math.fround(positive[i] - value)));
-}
-
 function checkRequest({ prompt, steps, guidance, seed }) {
   if (!prompt.trim()) throw new Error("The prompt is empty: describe the picture in words.");
   checkRange("Steps", steps, 1, 100, true);
   checkRange("Guidance", guidance, 0, 100, false);
   checkRange("Seed", seed, 0, 2 ** 31 - 1, true);
-}
-
-function checkRange(name, value, low, high, whole) {
-  if ((whole ? Number.isInteger(value) : Number.isFinite(value)) && value >= low && value <= high) return;
-  const kind = whole ? "a whole number" : "a number";
-  throw new Error(`${name} must be ${kind} from ${low} to ${high}, not ${Number.isNaN(value) ? "nothing" : value}.`);
 }

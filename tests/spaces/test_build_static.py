@@ -22,7 +22,7 @@ BLANK = "<!doctype html><title>blank</title>"
 def scripts(tmp_path_factory, serve_folder) -> str:
     """The shared scripts alone, on a page that forbids nothing."""
     folder = tmp_path_factory.mktemp("scripts")
-    for name in ("random.js", "tokenizer.js", "flow_match_euler.js", "pixels.js"):
+    for name in ("random.js", "tokenizer.js", "flow_match_euler.js", "pixels.js", "saved_file.js"):
         shutil.copyfile(SHARED / name, folder / name)
     shutil.copyfile(checkpoint("snapgen-nano") / "tokenizer" / "tokenizer.json", folder / "tokenizer.json")
     (folder / "index.html").write_text(BLANK)
@@ -174,12 +174,14 @@ def test_a_page_ships_the_shared_scripts_that_it_reaches_and_no_other(tmp_path):
     shared = {"background.js", "style.css"}
     networks, splats = {"networks.js"}, {"splat_viewer.js", "depth_order_worker.js", "octree_decoder.js", "linear.js"}
     pictures = {"text_to_image.js", "drawing_desk.js", "tokenizer.js", "random.js", "pixels.js"}
+    motions = {"tokenizer.js", "random.js", "masked_decoding.js", "motion_stage.js", "floor_board.js", "bvh_file.js"}
     flow, packed = {"flow_match_euler.js"}, {"ddim.js", "packed_weights.js", "radix_unpacking.js"}
     pages = {
         "snapgen": networks | pictures | flow,
         "ascan": networks,
         "lpgs": splats,
         "bitsfusion": networks | pictures | packed,
+        "controlmm": networks | motions,
     }
     for slug, needed in pages.items():
         copy_pages(slug, tmp_path / slug)

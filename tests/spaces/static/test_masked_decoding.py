@@ -21,7 +21,7 @@ SEEDS = (0, 1, 7, 123456789, 2**32 + 7, 2**53 - 1)
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory, serve_folder) -> str:
     folder = tmp_path_factory.mktemp("scripts")
-    for name in ("masked_decoding.js", "random.js"):
+    for name in ("masked_decoding.js", "random.js", "rounding.js"):
         shutil.copyfile(SHARED / name, folder / name)
     (folder / "index.html").write_text('<!doctype html><title>blank</title><link rel="icon" href="data:,">')
     return serve_folder(folder)

@@ -1,0 +1,4 @@
+import { serve } from "./background.js";
+import { ControlMM } from "./controlmm.js";
+
+serve(ControlMM);
