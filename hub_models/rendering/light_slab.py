@@ -151,8 +151,8 @@ def ndc_frame(
 ) -> Float[Tensor, "4 4"]:
     """World to normalised device coordinates of a forward-facing scene, for a slab between z = -1 and z = 1.
 
-    The NDC of NeRF (Mildenhall et al. 2020, appendix C) and LLFF in OpenCV axes (x right, y down, z forward): z = -1 is
-    the plane at distance `near` before the reference camera and z = 1 is infinitely far, so that (x, y) are its
+    The NDC of NeRF (Mildenhall et al. 2020, arXiv 2003.08934) and LLFF in OpenCV axes (x right, y down, z forward):
+    z = -1 is the plane at distance `near` before the reference camera and z = 1 is infinitely far, so (x, y) are its
     o_ndc.xy and (u, v) its (o_ndc + d_ndc).xy.
 
     Args:

@@ -40,7 +40,7 @@ def naive_coordinates(slab, origin, direction):
 
 
 def nerf_ndc(origins, directions, focal, height, width, near):
-    """NDC rays as NeRF's appendix C writes them, in OpenGL axes (x right, y up, z backward)."""
+    """NDC rays as NeRF (arXiv 2003.08934) writes them, in OpenGL axes (x right, y up, z backward)."""
     t = -(near + origins[:, 2]) / directions[:, 2]
     (ox, oy, oz), (dx, dy, dz) = (origins + t[:, None] * directions).T, directions.T
     a, b = -focal / (width / 2), -focal / (height / 2)
