@@ -48,6 +48,11 @@ def _unit(vectors: Tensor, complaint: str) -> Tensor:
     return vectors / lengths
 
 
+def camera_centres(viewmats: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 3"]:
+    """Where the cameras of world-to-camera matrices stand, in scene units."""
+    return -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]
+
+
 def intrinsics(
     fov_y_degrees: float, height: int, width: int, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "3 3"]:

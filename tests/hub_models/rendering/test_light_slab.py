@@ -10,7 +10,8 @@ from torch.testing import assert_close
 
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, look_at
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab, ndc_frame
-from pocket_diffusers.training.datasets.pocketworld.cameras import planar_grid, rays
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
+from pocket_diffusers.training.datasets.pocketworld.cameras import planar_grid
 
 SEEDS = st.integers(0, 2**31)
 
@@ -119,7 +120,7 @@ def test_ndc_is_a_slab_with_its_second_plane_at_infinity(seed, near):
 
 def grid_rays(size=9):
     viewmats, K = planar_grid(3, 3, 0.25), intrinsics(40.0, size, size)
-    return viewmats[1, 1], *rays(viewmats, K.expand(3, 3, 3, 3), size, size)
+    return viewmats[1, 1], *pixel_rays(viewmats, K.expand(3, 3, 3, 3), size, size)
 
 
 def test_a_camera_grid_gives_places_and_points_of_focus():

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
 from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.training.datasets.pocketworld import load_pocketworld, posed_images
-from pocket_diffusers.training.datasets.pocketworld.cameras import rays
 
 MODEL_IDS = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "SIMPLE_RADIAL": 2, "RADIAL": 3, "OPENCV": 4, "OPENCV_FISHEYE": 5,
              "FULL_OPENCV": 6, "FOV": 7, "EUCM": 16}  # fmt: skip
@@ -28,7 +28,7 @@ def posed() -> PosedImages:
 @pytest.fixture(scope="session")
 def surface(posed) -> tuple[np.ndarray, np.ndarray]:
     """Places in the scene [views, 1024, 3] that the views' pixels show, row by row, and their colours of 8 bits."""
-    origins, directions = rays(posed.viewmats, posed.Ks, 32, 32)
+    origins, directions = pixel_rays(posed.viewmats, posed.Ks, 32, 32)
     places = origins + posed.depths[..., None] * directions
     return places.flatten(1, 2).numpy(), (posed.images * 255).round().byte().flatten(2).mT.numpy()
 

@@ -261,26 +261,3 @@ def project(
     in_camera = points @ viewmats[..., :3, :3].mT + viewmats[..., None, :3, 3]  # [*batch, points, 3]
     in_pixels = in_camera @ Ks.mT
     return in_pixels[..., :2] / in_pixels[..., 2:], in_camera[..., 2]
-
-
-def rays(
-    viewmats: Float[Tensor, "*batch 4 4"], Ks: Float[Tensor, "*batch 3 3"], height: int, width: int
-) -> tuple[Float[Tensor, "*batch height width 3"], Float[Tensor, "*batch height width 3"]]:
-    """World-space rays through the pixel centres, as (origins, directions).
-
-    Directions have length 1 along the camera's z axis, so that `origin + t * direction` has z-depth t.
-
-    Raises:
-        ValueError: if the size is out of range.
-    """
-    height, width = picture_size((height, width))
-    u = torch.arange(width, dtype=Ks.dtype, device=Ks.device) + 0.5
-    v = torch.arange(height, dtype=Ks.dtype, device=Ks.device)[:, None] + 0.5
-    fx, skew, cx, fy, cy = (Ks[..., i, j, None, None] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2)))
-    y = ((v - cy) / fy).expand(*Ks.shape[:-2], height, width)
-    x = (u - cx - skew * y) / fx
-    in_camera = torch.stack((x, y, torch.ones_like(y)), -1)  # [*batch, height, width, 3]
-    rotation = viewmats[..., None, :3, :3]  # [*batch, 1, 3, 3]: rows are the camera axes in the world
-    directions = in_camera @ rotation
-    centres = -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]  # [*batch, 3]
-    return centres[..., None, None, :].expand(directions.shape), directions

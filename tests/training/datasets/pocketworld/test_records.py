@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocket_diffusers.training.datasets.pocketworld.cameras import default_camera, project, rays
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
+from pocket_diffusers.training.datasets.pocketworld.cameras import default_camera, project
 from pocket_diffusers.training.datasets.pocketworld.caption_parsing import parse, parse_with_motions
 from pocket_diffusers.training.datasets.pocketworld.descriptions import TAGS
 from pocket_diffusers.training.datasets.pocketworld.motion import PROGRAMS
@@ -307,7 +308,7 @@ def surface_in(clip, view, other, margin=2):
     Only points that are well inside the other picture; `margin` pixels.
     """
     height, width = clip.depths.shape[1:]
-    origins, directions = rays(clip.path.viewmats[view], clip.path.Ks[view], height, width)
+    origins, directions = pixel_rays(clip.path.viewmats[view], clip.path.Ks[view], height, width)
     points = origins + torch.from_numpy(clip.depths[view])[..., None] * directions
     on_object = torch.from_numpy(clip.instances[view] > 0)
     uv, z = project(points[on_object], clip.path.viewmats[other], clip.path.Ks[other])

@@ -7,12 +7,12 @@ import pytest
 import torch
 import trimesh
 
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
 from pocket_diffusers.training.datasets.pocketworld.cameras import (
     default_camera,
     intrinsics,
     look_at,
     project,
-    rays,
     ring,
 )
 from pocket_diffusers.training.datasets.pocketworld.meshes import object_mesh
@@ -86,7 +86,7 @@ def test_depth_and_normals_agree_with_ray_mesh_intersection(shape):
     for view, obj in enumerate(objects):
         mesh, inside = object_mesh(obj), picture.instances[view] == 0
         chosen = rng.choice(inside.numel(), 300, replace=False)
-        o, d = (x.reshape(-1, 3)[chosen].double().numpy() for x in rays(viewmats[view], K, *size))
+        o, d = (x.reshape(-1, 3)[chosen].double().numpy() for x in pixel_rays(viewmats[view], K, *size))
         hits, depth, normal = shoot(mesh, o, d)
         hit = np.zeros(len(chosen), bool)
         hit[hits] = True
@@ -173,7 +173,7 @@ def test_moving_scenes_are_rendered_where_their_motion_takes_them():
 
 def ground_points(viewmat, K, size, picture):
     """World points [H, W, 3] of the rendered depth."""
-    origins, directions = rays(viewmat, K, size, size)
+    origins, directions = pixel_rays(viewmat, K, size, size)
     return origins + picture["depth"][..., None] * directions
 
 
