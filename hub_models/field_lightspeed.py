@@ -12,13 +12,14 @@ from typing import Any, ClassVar, Self
 import torch
 from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .layers.light_field_decoder import LightFieldDecoder, Tail
 from .layers.plane_grid import PlaneGrid
 from .presets import PresetMixin
 from .rendering.light_slab import LightSlab
+from .rendering.view_clusters import ViewClusters
 
 
 class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
@@ -77,26 +78,44 @@ class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
         """Pixels of a picture along a side of one ray's block."""
         return self.sub_scenes[0].decoder.scale
 
-    def set_slab(self, sub_scene: int, slab: LightSlab, center: Float[Tensor, " 3"]) -> None:
+    def set_slab(self, sub_scene: int, slab: LightSlab, centre: Float[Tensor, " 3"]) -> None:
         """Says where a sub-scene's light slab is, and the middle of the cameras that it serves.
 
         Raises:
             ValueError: a sub-scene that there is not, or a number that is not finite.
         """
-        self._sub_scene(sub_scene).slab.set(slab, center)
+        self._sub_scene(sub_scene).slab.set(slab, centre)
 
     def slab(self, sub_scene: int = 0) -> LightSlab:
         """The light slab of a sub-scene, of which all rays that it is given must pass `check_rays`."""
         return self._sub_scene(sub_scene).slab.slab()
 
     @property
-    def centers(self) -> Float[Tensor, "sub_scenes 3"]:
-        """The middle of the cameras of each sub-scene, in the world."""
-        return torch.stack([part.slab.center for part in self.sub_scenes])
+    def clusters(self) -> ViewClusters:
+        """Which sub-scene serves a camera, by where it stands."""
+        return ViewClusters(torch.stack([part.slab.centre for part in self.sub_scenes]))
 
-    def nearest_sub_scene(self, camera_centers: Float[Tensor, "*batch 3"]) -> Int[Tensor, "*batch"]:
-        """Which sub-scene shows what each camera sees: that whose own cameras' middle is nearest."""
-        return torch.linalg.vector_norm(camera_centers[..., None, :] - self.centers, dim=-1).argmin(-1)
+    def show(
+        self,
+        origins: Float[Tensor, "batch 3 height width"],
+        directions: Float[Tensor, "batch 3 height width"],
+        cameras: Float[Tensor, "batch 3"],
+    ) -> Float[Tensor, "batch 3 scale*height scale*width"]:
+        """Pictures in [0, 1] by the sub-scene whose cameras are nearest, or by two that share one near their border.
+
+        Args:
+            origins, directions: as of `forward`.
+            cameras: where each picture's camera stands, in the world.
+        """
+        weights = self.clusters.weights(cameras)  # [batch, sub_scenes]
+        pictures = origins.new_zeros(
+            len(origins), 3, *(self.scale * side for side in origins.shape[2:]), dtype=self.dtype
+        )
+        for sub_scene in weights.any(0).nonzero().flatten().tolist():
+            mine = weights[:, sub_scene] > 0
+            shown = self(origins[mine], directions[mine], sub_scene)
+            pictures[mine] += weights[mine, sub_scene, None, None, None].to(shown.dtype) * shown
+        return pictures
 
     def forward(
         self,
@@ -150,7 +169,7 @@ class StoredSlab(nn.Module):
     far: Tensor
     low: Tensor
     high: Tensor
-    center: Tensor
+    centre: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,13 +178,13 @@ class StoredSlab(nn.Module):
         self.register_buffer("far", torch.ones(()))
         self.register_buffer("low", -torch.ones(4))
         self.register_buffer("high", torch.ones(4))
-        self.register_buffer("center", torch.zeros(3))
+        self.register_buffer("centre", torch.zeros(3))
 
     def slab(self) -> LightSlab:
         return LightSlab(self.frame, self.near, self.far, self.low, self.high)
 
-    def set(self, slab: LightSlab, center: Float[Tensor, " 3"]) -> None:
-        values = {**vars(slab), "center": center}
+    def set(self, slab: LightSlab, centre: Float[Tensor, " 3"]) -> None:
+        values = {**vars(slab), "centre": centre}
         values = {name: torch.as_tensor(value).to(self.frame) for name, value in values.items()}
         for name, value in values.items():
             if value.shape != getattr(self, name).shape or not torch.isfinite(value).all():

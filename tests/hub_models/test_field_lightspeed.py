@@ -8,6 +8,7 @@ from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
 from pocket_diffusers.hub_models.losses.photometric import psnr
 from pocket_diffusers.hub_models.rendering.cameras import look_at
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
 
 TINY = {"grid_resolutions": (3, 6), "grid_channels": 2, "width": 8, "blocks": 1, "tail_channels": (6, 4, 4)}
 LEANING = look_at((0.2, -0.3, -2.0), (0.0, 0.1, 1.0))
@@ -87,15 +88,12 @@ def test_every_pixel_shows_what_its_own_ray_hits():
     part.decoder.to_rgb[0].weight.fill_(0.1)
     field.set_slab(0, slab(), torch.zeros(3))
 
-    def directions(pixels):  # of a camera of 48 x 48 pixels at the origin, through places in pixels
-        x, y = torch.meshgrid(pixels, pixels, indexing="xy")
-        return torch.stack([(x - 24) / 100, (y - 24) / 100, torch.ones_like(x)])[None]
-
-    def rays_through(pixels):
-        return torch.zeros(1, 3, len(pixels), len(pixels), dtype=torch.float64), directions(pixels)
-
-    picture = 10 * torch.logit(field(*rays_through(torch.arange(4, 48, 8).double())))[0, 0]
-    own = part.slab(*rays_through(torch.arange(48).double() + 0.5))[0]
+    viewmat, K = torch.eye(4).double(), torch.tensor([[100.0, 0, 24], [0, 100, 24], [0, 0, 1]]).double()
+    bundle = (value.movedim(-1, 0)[None] for value in pixel_rays(viewmat, K, 48, 48, scale=8))
+    picture = 10 * torch.logit(field(*bundle))[0, 0]
+    x, y = torch.meshgrid(*2 * [(torch.arange(48).double() + 0.5 - 24) / 100], indexing="xy")
+    own = torch.stack([x, y, torch.ones_like(x)])[None]
+    own = part.slab(torch.zeros_like(own), own)[0]
     inner = slice(12, -12)
     wanted = 20 + 3 * own[2] + 2 * own[3]
     assert wanted.std() > 0.1
@@ -123,13 +121,19 @@ def test_slabs_are_saved_and_loaded_exactly(tmp_path):
         for index in range(2):
             for name, value in vars(slab(LEANING, 0.5, 3.0 + index)).items():
                 assert torch.equal(getattr(loaded.slab(index), name), torch.as_tensor(value)), name
-        assert torch.equal(loaded.centers, torch.tensor([[0.0, 0, 0], [1, 0, 0]]))
+        assert torch.equal(loaded.clusters.centres, torch.tensor([[0.0, 0, 0], [1, 0, 0]]))
 
 
-def test_cameras_are_shown_by_the_sub_scene_whose_cameras_are_nearest():
-    field = make(num_sub_scenes=3)
-    places = torch.tensor([[[-4.0, 9, 9], [0.4, 0, 0]], [[0.6, 1, -1], [7.0, 0, 2]]])
-    assert field.nearest_sub_scene(places).tolist() == [[0, 0], [1, 2]]
+@torch.no_grad()
+def test_cameras_are_shown_by_the_sub_scene_whose_cameras_are_nearest_and_blended_near_a_border():
+    field, (origins, directions) = make(num_sub_scenes=3), rays(batch=4)
+    cameras = torch.tensor([[-4.0, 9, 9], [1.1, 0, 0], [0.5, 1, -1], [7.0, 0, 2]])
+    pictures = [field(origins, directions, index) for index in range(3)]
+    shown = field.show(origins, directions, cameras)
+    wanted = [pictures[0][0], pictures[1][1], (pictures[0][2] + pictures[1][2]) / 2, pictures[2][3]]
+    assert_close(shown, torch.stack(wanted), atol=1e-5, rtol=1e-5)
+    field.bfloat16()
+    assert field.show(origins, directions, cameras).dtype == torch.bfloat16
 
 
 def test_gradients_reach_rays_and_every_parameter_of_the_sub_scene_alone():
@@ -226,6 +230,6 @@ def test_bad_slabs_are_refused_and_change_nothing(changes, message):
     before = {name: value.clone() for name, value in field.state_dict().items()}
     with pytest.raises(ValueError, match=message):
         field.set_slab(0, LightSlab(**{**vars(slab()), **changes}), torch.zeros(3))
-    with pytest.raises(ValueError, match=r"center must be finite and \[3\]"):
+    with pytest.raises(ValueError, match=r"centre must be finite and \[3\]"):
         field.set_slab(0, slab(), torch.zeros(2))
     assert all(torch.equal(value, before[name]) for name, value in field.state_dict().items())
