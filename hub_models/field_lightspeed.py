@@ -82,7 +82,7 @@ class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
         """Says where a sub-scene's light slab is, and the middle of the cameras that it serves.
 
         Raises:
-            ValueError: a sub-scene that there is not, or a number that is not finite.
+            ValueError: a sub-scene that there is not, a number that is not finite, or ends in the wrong order.
         """
         self._sub_scene(sub_scene).slab.set(slab, centre)
 
@@ -106,7 +106,13 @@ class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
         Args:
             origins, directions: as of `forward`.
             cameras: where each picture's camera stands, in the world.
+
+        Raises:
+            ValueError: rays or cameras of another shape.
         """
+        _check_rays(origins, directions)
+        if cameras.shape != (len(origins), 3):
+            raise ValueError(f"cameras must be [{len(origins)}, 3], not {list(cameras.shape)}.")
         weights = self.clusters.weights(cameras)  # [batch, sub_scenes]
         pictures = origins.new_zeros(
             len(origins), 3, *(self.scale * side for side in origins.shape[2:]), dtype=self.dtype
@@ -133,9 +139,7 @@ class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
         Raises:
             ValueError: rays of another shape, or a sub-scene that there is not.
         """
-        shapes = list(origins.shape), list(directions.shape)
-        if origins.ndim != 4 or origins.shape[1] != 3 or origins.shape != directions.shape:
-            raise ValueError(f"origins and directions must be [batch, 3, height, width], not {shapes[0]}, {shapes[1]}.")
+        _check_rays(origins, directions)
         return self._sub_scene(sub_scene)(origins, directions)
 
     def _sub_scene(self, index: int) -> "SubScene":
@@ -216,6 +220,12 @@ class StoredSlab(nn.Module):
             if buffer.dtype.itemsize < value.dtype.itemsize:
                 setattr(self, name, value.to(buffer.device))
         return self
+
+
+def _check_rays(origins: Tensor, directions: Tensor) -> None:
+    shapes = list(origins.shape), list(directions.shape)
+    if origins.ndim != 4 or origins.shape[1] != 3 or origins.shape != directions.shape:
+        raise ValueError(f"origins and directions must be [batch, 3, height, width], not {shapes[0]}, {shapes[1]}.")
 
 
 def _check(**options: Any) -> None:

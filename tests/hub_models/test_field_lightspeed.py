@@ -211,6 +211,10 @@ def test_bad_rays_and_sub_scenes_are_refused_in_one_sentence():
         field(origins, directions[..., 0])
     with pytest.raises(ValueError, match="must be .batch, 3, height, width.*"):
         field(origins.flatten(2), directions.flatten(2))
+    with pytest.raises(ValueError, match=r"must be \[batch, 3, height, width\], not \[2, 3, 4\], \[2, 3, 4\]"):
+        field.show(origins[0, :2], directions[0, :2], torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"cameras must be \[2, 3\], not \[3\]"):
+        field.show(origins, directions, torch.zeros(3))
     for index in (-1, 1):
         with pytest.raises(ValueError, match=f"sub_scene must be from 0 to 0, not {index}"):
             field(origins, directions, index)

@@ -83,6 +83,11 @@ def test_beyond_the_border_nothing_changes():
     assert torch.equal(made(points), made(points.clamp(-1, 1)))
 
 
+def test_places_that_are_no_numbers_read_inside_the_grids():
+    bad = torch.tensor([[torch.nan, 0.5, 0.5, 0], [torch.inf, 0, -torch.inf, 1], [1e30, -1e30, torch.nan, 0]])
+    assert grid()(bad[..., None, None]).shape == (3, 54, 1, 1)
+
+
 def test_points_keep_their_precision_in_grids_of_half():
     made = grid(resolutions=(200,))
     halved = grid(resolutions=(200,)).half()
