@@ -53,6 +53,7 @@ COMPONENTS = {
     ("pocket_diffusers.hub_models.control_branch_controlmm", "ControlMMControlBranch"),
     ("pocket_diffusers.hub_models.length_estimator_controlmm", "ControlMMLengthEstimator"),
     ("pocket_diffusers.hub_models.evaluator_controlmm", "MotionTextEvaluator"),
+    ("pocket_diffusers.hub_models.field_lightspeed", "LightSpeedField"),
 }
 # What its field has a name for is called so, not by the method's stem.
 NAMED_BY_THE_FIELD = {"MotionRVQVAE", "MotionTextEvaluator"}
