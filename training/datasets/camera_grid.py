@@ -62,7 +62,7 @@ def read_camera_grid(
     Where names tell the lens, cameras are alike and see the same only at infinity. Where they do not, views are taken
     as those of the Stanford archive are: shifted so that they agree on a plane within the scene, which moves each
     camera's principal point. How far that plane is and how wide the cameras see cannot be told from such pictures:
-    any choice shows the same views, with the scene stretched along z.
+    any choice shows the same views of a scene with other depths.
 
     Args:
         folder: of the pictures, or one that holds nothing but this folder.
@@ -84,15 +84,8 @@ def read_camera_grid(
     grid = _grid(folder, _views(_lone_folder(folder)))
     views = [view for row in grid for view in row]
     places = _places(folder, grid)  # [rows, columns, 2]
-    size, lens = _size(views), _told_lens(folder, views)
-    if lens is None:
-        fov = check_number("field_of_view", FIELD_OF_VIEW if field_of_view is None else field_of_view, 1, 179)
-        focal = size[0] / 2 / math.tan(math.radians(fov) / 2)
-        focus = _focus(places, focus_distance)
-    else:
-        for name, value in (("field_of_view", field_of_view), ("focus_distance", focus_distance)):
-            require(value is None, name, value, f"left out, for the names in {folder} tell the lens")
-        focal, focus = max(size) * lens[0] / lens[1], math.inf
+    size = _size(views)
+    focal, focus = _optics(folder, views, places, size, field_of_view, focus_distance)
     photographs = [
         _photograph(view, place, size, focal, focus) for view, place in zip(views, places.reshape(-1, 2), strict=True)
     ]
@@ -105,8 +98,8 @@ def read_camera_grid(
 def held_out_views(rows: int, columns: int) -> Bool[torch.Tensor, "rows columns"]:
     """Which views of a grid are for testing: every second one along each side, never one at an end of it.
 
-    All neighbours of a held-out view are learned from: of 9 x 9 views these are 65, and 16 are held out. Along a side
-    of one or two views all are taken.
+    Along every side of three views or more, those before and after a held-out one are learned from; of 9 x 9 views 16
+    are held out.
 
     Raises:
         ValueError: no side has three views.
@@ -202,23 +195,37 @@ def _size(views: Sequence[_View]) -> tuple[int, int]:
     return sizes[0]
 
 
-def _told_lens(folder: Path, views: Sequence[_View]) -> tuple[float, float] | None:
+def _optics(
+    folder: Path,
+    views: Sequence[_View],
+    places: Float[np.ndarray, "rows columns 2"],
+    size: tuple[int, int],
+    field_of_view: float | None,
+    focus_distance: float | None,
+) -> tuple[float, float]:
+    """Focal length in pixels, and how far away views agree, in units of places."""
     _check_alike(folder, views, [view.lens for view in views], "the same lens and sensor for all views")
-    if views[0].lens is not None and min(views[0].lens) <= 0:
+    if views[0].lens is None:
+        fov = check_number("field_of_view", FIELD_OF_VIEW if field_of_view is None else field_of_view, 1, 179)
+        return size[0] / 2 / math.tan(math.radians(fov) / 2), _focus(places, focus_distance)
+    for name, value in (("field_of_view", field_of_view), ("focus_distance", focus_distance)):
+        require(value is None, name, value, f"left out, for the names in {folder} tell the lens")
+    if min(views[0].lens) <= 0:
         raise ValueError(f"{views[0].path} must tell a lens and a sensor longer than 0 mm.")
-    return views[0].lens
-
-
-def _check_alike(folder: Path, views: Sequence[_View], told: Sequence[object], what: str) -> None:
-    other = next((view for view, each in zip(views, told, strict=True) if each != told[0]), None)
-    if other is not None:
-        raise ValueError(f"{folder}: names must tell {what}, unlike {views[0].path.name} and {other.path.name}.")
+    lens, sensor = views[0].lens
+    return max(size) * lens / sensor, math.inf
 
 
 def _focus(places: Float[np.ndarray, "rows columns 2"], distance: float | None) -> float:
     if distance is None:
         return FOCUS_IN_EXTENTS * float((places.max((0, 1)) - places.min((0, 1))).max())
     return distance if distance == math.inf else check_number("focus_distance", distance, 1e-6)
+
+
+def _check_alike(folder: Path, views: Sequence[_View], told: Sequence[object], what: str) -> None:
+    other = next((view for view, each in zip(views, told, strict=True) if each != told[0]), None)
+    if other is not None:
+        raise ValueError(f"{folder}: names must tell {what}, unlike {views[0].path.name} and {other.path.name}.")
 
 
 def _photograph(

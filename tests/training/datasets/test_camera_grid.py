@@ -65,7 +65,7 @@ def test_names_tell_row_column_place_and_lens(row, column, y, x, before):
 @pytest.mark.parametrize(
     "name", ["depth", "IMG_0001", "20240102_123456", "1_x", "r1c2", "_", "", "1__2", "\u0661_\u0662"]
 )
-def test_other_pictures_are_no_views(tmp_path, name):
+def test_other_pictures_are_no_views(name):
     assert NAME.fullmatch(name) is None
 
 
@@ -125,6 +125,18 @@ def test_views_agree_on_the_plane_of_focus(tmp_path, focus, seen):
     if seen < 100:
         assert (pixels[..., 1, 0].diff(dim=1) < 0).all() and (pixels[..., 1, 1].diff(dim=0) < 0).all()
         assert (pixels[..., 2, 0].diff(dim=1) > 0).all() and (pixels[..., 2, 1].diff(dim=0) > 0).all()
+
+
+def test_without_a_lens_any_choice_shows_the_same_views_of_a_scene_with_other_depths(tmp_path):
+    write(tmp_path, plain(range(3), range(3)))
+    narrow, wide = (read_camera_grid(tmp_path, None, *choice) for choice in ((30, 20.0), (75, 6.0)))
+    (f, d), (g, e) = (narrow[0].lens.fx, 20.0), (wide[0].lens.fx, 6.0)
+    points = torch.tensor([[0.5, -1.0, 15.0], [2.0, 0.3, 21.0], [-1.0, 2.0, 24.0]], dtype=torch.float64)
+    depths = 1 / (1 / e + f / g * (1 / points[:, 2] - 1 / d))  # disparities are the same
+    others = torch.cat((points[:, :2] * (depths * f / (points[:, 2] * g))[:, None], depths[:, None]), 1)
+    for one, other in zip(narrow, wide, strict=True):
+        seen, _ = project(points, one.viewmat, one.lens.K(SIZE))
+        torch.testing.assert_close(project(others, other.viewmat, other.lens.K(SIZE))[0], seen)
 
 
 def test_splits_share_no_view_and_held_out_ones_lie_between(tmp_path):
