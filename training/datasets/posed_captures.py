@@ -1,6 +1,7 @@
 """A user's photographs with cameras, in whichever of the usual forms, as what a `fit` takes."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,21 @@ from torch import Tensor
 
 from ...pipelines.inputs import PosedImages, check_choice, check_count
 from ...pipelines.recognition.picture_input import WHITE
+from ...pipelines.zip_folder import unzipped
+from .camera_grid import is_camera_grid, read_camera_grid
 from .colmap import model_folder, read_colmap
-from .photographs import photographs_of_split, posed_photographs
+from .llff import POSES, read_llff
+from .photographs import Photograph, photographs_of_split, posed_photographs
 from .pocketworld import load_pocketworld, posed_images
+from .sparse_points import SparsePoints
 from .transforms_json import SPLIT_FILES, read_transforms, transforms_files
 
 SPLITS = tuple(SPLIT_FILES)
 EVERY = 4  # views of a ring of PocketWorld, of which one is held out
 WORLD_POINTS = 3000
+IMAGES = "images"
+
+_Found = tuple[list[Photograph], SparsePoints, Float[Tensor, "views 2"] | None]
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,14 @@ class Captures:
         positions: of sparse points in scene units [points, 3]; none where the capture has none.
         rgb: their colours in [0, 1] [points, 3].
         names: of the pictures, in the order of `posed`.
+        bounds: nearest and farthest depth of each view in scene units [views, 2], where the capture says them.
     """
 
     posed: PosedImages
     positions: Float[Tensor, "points 3"]
     rgb: Float[Tensor, "points 3"]
     names: tuple[str, ...]
+    bounds: Float[Tensor, "views 2"] | None = None
 
 
 def read_captures(
@@ -44,19 +54,21 @@ def read_captures(
     images: str | Path | None = None,
     background: Sequence[float] = WHITE,
 ) -> Captures:
-    """Reads a COLMAP folder, or a `transforms.json` of instant-ngp, nerfstudio or Blender's synthetic scenes.
+    """Reads a COLMAP folder, a `transforms.json` of instant-ngp, nerfstudio or Blender, LLFF's poses or a camera grid.
 
     Distorted pictures (COLMAP's SIMPLE_RADIAL, RADIAL, OPENCV and FULL_OPENCV; k1, k2, k3, p1 and p2 of a
     transforms.json) are resampled bilinearly as the pinhole camera with the same intrinsics takes them; pixels that
     their lens did not see are left out of the masks. Other lenses, such as fisheyes, are refused.
 
     Args:
-        path: the folder of a capture, or a JSON file. Of both in a folder, the COLMAP model is read.
+        path: the folder of a capture, a JSON file, a `poses_bounds.npy`, or a zip archive with the pictures of a camera
+            grid. Of several kinds in a folder, the first of COLMAP, JSON, LLFF and grid is read.
         max_side: pixels of the longer side at most; pictures are scaled down to it, and their cameras with them.
         split: "train", "validation" or "test"; None reads all. Files and lists of the capture say which pictures are
-            whose; where it has none, every eighth by name, from the first, is for testing.
-        images: folder of a COLMAP model's pictures, relative to `path` or absolute, by default "images". They may be
-            smaller than their cameras say, as those in "images_4" are.
+            whose; where it has none, every eighth by name, from the first, is for testing, and of a camera grid what
+            `held_out_views` says.
+        images: folder of the pictures of a COLMAP model or of LLFF's poses, relative to `path` or absolute, by default
+            "images". They may be smaller than their cameras say, as those in "images_4" are.
         background: red, green and blue in [0, 1] that transparent parts become.
 
     Raises:
@@ -69,20 +81,41 @@ def read_captures(
         check_choice("split", split, SPLITS)
     if max_side is not None:
         check_count("max_side", max_side)
+    is_zip = path.is_file() and path.suffix.lower() == ".zip"
+    with unzipped(path) if is_zip else nullcontext(path) as place:
+        photographs, points, bounds = _grid(place, split, images) if is_zip else _found(place, split, images)
+        posed = posed_photographs(photographs, max_side, background)
+    return Captures(posed, points.positions, points.rgb, tuple(photograph.name for photograph in photographs), bounds)
+
+
+def _found(path: Path, split: str | None, images: str | Path | None) -> _Found:
+    """What is read of a capture of whatever form."""
     if path.is_dir() and model_folder(path) is not None:
-        photographs, points = read_colmap(path, "images" if images is None else images)
-        photographs = photographs_of_split(photographs, split)
-    elif path.suffix.lower() == ".json" or (path.is_dir() and transforms_files(path, None)):
-        if images is not None:
-            raise ValueError(f"images must be left out, not {str(images)!r}: {path} says where its pictures are.")
-        photographs, points = read_transforms(path, split)
-    else:
-        raise FileNotFoundError(
-            f"{path} is no capture: it must be a folder with a COLMAP model (sparse/0/cameras.bin or .txt), or with a "
-            "transforms.json or transforms_train.json, or such a JSON file."
-        )
-    posed = posed_photographs(photographs, max_side, background)
-    return Captures(posed, points.positions, points.rgb, tuple(photograph.name for photograph in photographs))
+        photographs, points = read_colmap(path, IMAGES if images is None else images)
+        return photographs_of_split(photographs, split), points, None
+    if path.suffix.lower() == ".json" or (path.is_dir() and transforms_files(path, None)):
+        _check_no_images(path, images)
+        return *read_transforms(path, split), None
+    if path.name == POSES or (path / POSES).is_file():
+        photographs, bounds = read_llff(path, split, IMAGES if images is None else images)
+        return photographs, SparsePoints.none(), bounds
+    if path.is_dir() and is_camera_grid(path):
+        return _grid(path, split, images)
+    raise FileNotFoundError(
+        f"{path} is no capture: it must be a folder with a COLMAP model (sparse/0/cameras.bin or .txt), with a "
+        f"transforms.json or transforms_train.json, with a {POSES} or with pictures of a camera grid (03_05.png for "
+        "row 3 and column 5), or such a JSON file, or a zip archive of such pictures."
+    )
+
+
+def _grid(path: Path, split: str | None, images: str | Path | None) -> _Found:
+    _check_no_images(path, images)
+    return read_camera_grid(path, split), SparsePoints.none(), None
+
+
+def _check_no_images(path: Path, images: str | Path | None) -> None:
+    if images is not None:
+        raise ValueError(f"images must be left out, not {str(images)!r}: {path} says where its pictures are.")
 
 
 def world_captures(
