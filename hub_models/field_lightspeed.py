@@ -49,7 +49,7 @@ class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
     presets = {
         "paper": {"num_sub_scenes": 5},
         "paper-frontal": {"tail": "12x"},
-        "nano": {"grid_resolutions": (16, 32, 64, 128), "width": 96, "blocks": 6, "tail_channels": (48, 24, 12)},
+        "nano": {"grid_resolutions": (16, 32, 64, 128), "width": 96, "blocks": 6, "tail_channels": (32, 16, 8)},
     }
 
     @register_to_config

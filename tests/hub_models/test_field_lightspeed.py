@@ -49,7 +49,7 @@ def test_presets_have_the_derived_sizes():
     grids, decoder, decoder_of_12 = 8_355_840, 2_261_123, 2_261_123 - 7_168
     assert count("paper") == 5 * (grids + decoder)
     assert count("paper-frontal") == grids + decoder_of_12
-    assert count("nano") == 755_595
+    assert count("nano") == 711_123
 
 
 @pytest.mark.parametrize("sub_scene", [0, 1])
