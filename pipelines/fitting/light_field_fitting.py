@@ -1,0 +1,154 @@
+"""A light field fitted to whole pictures, each seen as the rays of its blocks of pixels (arXiv 2212.08057)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import NamedTuple, Self
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor, nn
+
+from ...hub_models.losses.photometric import psnr
+from ...hub_models.rendering.pixel_rays import pixel_rays
+from ..inputs import PosedImages, require
+from .loop import Batches
+
+GRID = "grid"
+"""Parameters of whose path a part is this word learn at a rate of their own, and do not decay."""
+PREVIEWS = 4
+
+
+class StepViews(NamedTuple):
+    """What a step looks at: a sub-scene and some of its views."""
+
+    sub_scene: int
+    views: Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class RayViews:
+    """Pictures and, of each block of `scale` x `scale` pixels, the ray through its middle.
+
+    Attributes:
+        images: in [0, 1] [views, 3, scale * height, scale * width].
+        origins, directions: in scene units [views, 3, height, width].
+        groups: which views each sub-scene learns from.
+    """
+
+    images: Float[Tensor, "views 3 tall wide"]
+    origins: Float[Tensor, "views 3 height width"]
+    directions: Float[Tensor, "views 3 height width"]
+    groups: tuple[Int[Tensor, " group"], ...]
+
+    @classmethod
+    def of_pictures(
+        cls, posed: PosedImages, scale: int, weights: Float[Tensor, "views sub_scenes"] | None = None
+    ) -> Self:
+        """Views of photographs; rows and columns beyond a multiple of `scale`, at the bottom and right, are left out.
+
+        Args:
+            posed: pictures with cameras.
+            scale: pixels along a side of a block.
+            weights: above 0 where a sub-scene takes part in a view, of which each has one at least; all views are of
+                one if None.
+
+        Raises:
+            ValueError: for pictures smaller than a block.
+        """
+        posed = whole_blocks(posed, scale)
+        rays = pixel_rays(posed.viewmats, posed.Ks, posed.height, posed.width, scale)
+        origins, directions = (value.movedim(-1, 1).to(posed.images).contiguous() for value in rays)
+        weights = torch.ones(len(posed), 1) if weights is None else weights
+        groups = tuple(taking_part.nonzero()[:, 0].cpu() for taking_part in (weights > 0).unbind(1))
+        return cls(posed.images, origins, directions, groups)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same views on another device."""
+        names = ("images", "origins", "directions")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def batches(self, seed: int, size: int) -> Batches:
+        """`size` views a step, of each sub-scene in turn, all equally often, in an order that depends on `seed` alone."""
+
+        def from_step(start: int, rank: int, world: int) -> Iterator[StepViews]:
+            for step in count(start):
+                turn, sub_scene = divmod(step, len(self.groups))
+                views = self.groups[sub_scene]
+                places = _places(len(views), (turn * world + rank) * size, size, seed * len(self.groups) + sub_scene)
+                yield StepViews(sub_scene, views[places])
+
+        return from_step
+
+
+def _places(total: int, first: int, size: int, seed: int) -> Int[Tensor, " size"]:
+    """Numbers `first` to `first + size` of an endless row of permutations of `total`, each made of (seed, its number)."""
+    epochs, places = torch.arange(first, first + size).div(total, rounding_mode="floor"), []
+    for epoch in epochs.unique().tolist():
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        places.append(order[torch.arange(first, first + size)[epochs == epoch] % total])
+    return torch.cat(places)
+
+
+def whole_blocks(posed: PosedImages, scale: int) -> PosedImages:
+    """Pictures without the rows and columns, at the bottom and right, that do not fill a block; cameras stay.
+
+    Raises:
+        ValueError: for pictures smaller than a block.
+    """
+    require(min(posed.height, posed.width) >= scale, "pictures", f"{posed.height} x {posed.width}",
+            f"at least {scale} x {scale} pixels")  # fmt: skip
+    rows, columns = (side // scale * scale for side in (posed.height, posed.width))
+    cut = {name: getattr(posed, name) for name in ("depths", "masks")}
+    cut = {name: value if value is None else value[:, :rows, :columns] for name, value in cut.items()}
+    return replace(posed, images=posed.images[:, :, :rows, :columns].contiguous(), **cut)
+
+
+class LightFieldFit:
+    """Mean squared error of whole pictures, with AdamW, as MobileR2L learns.
+
+    Args:
+        field: `field(origins, directions, sub_scene)` is pictures in [0, 1].
+        views: what it shall show, on its device.
+        learning_rate: of all but grids.
+        grid_rate: of parameters under the name `GRID`.
+    """
+
+    def __init__(
+        self, field: nn.Module, views: RayViews, learning_rate: float = 5e-4, grid_rate: float = 5e-3
+    ) -> None:
+        self.parts = {"field": field}
+        self.views = views
+        self.learning_rate, self.grid_rate = learning_rate, grid_rate
+
+    def optimizer(self, part: str) -> torch.optim.Optimizer:
+        """As `Objective.optimizer`."""
+        named = list(self.parts[part].named_parameters())
+        grids = [value for name, value in named if GRID in name.split(".")]
+        others = [value for name, value in named if GRID not in name.split(".")]
+        groups = [
+            {"params": others, "lr": self.learning_rate},
+            {"params": grids, "lr": self.grid_rate, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]])
+
+    def loss(self, part: str, batch: StepViews, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """As `Objective.loss`."""
+        views, seen = batch.views, self.views
+        shown = self.parts[part](seen.origins[views], seen.directions[views], batch.sub_scene)
+        truth = seen.images[views]
+        return (shown - truth).square().mean(), {"psnr": float(psnr(shown.detach(), truth, peak=1.0).mean())}
+
+    def preview(self, modules: dict[str, nn.Module]) -> Image.Image:
+        """What is learned from, above what the field shows there: one view of each of the first sub-scenes."""
+        seen, pairs = self.views, []
+        for sub_scene, views in list(enumerate(seen.groups))[:PREVIEWS]:
+            first = views[:1].to(seen.images.device)
+            shown = modules["field"](seen.origins[first], seen.directions[first], sub_scene)
+            pairs.append(torch.cat((seen.images[first], shown.to(seen.images)), 2))
+        pixels = (torch.cat(pairs, 3)[0].clamp(0, 1) * 255).round().byte()
+        return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
