@@ -84,7 +84,7 @@ class FieldPreset(Preset):
 # fmt: off
 FIELD = {
     "nano":          FieldPreset(model="nano", image_size=256, batch_size=2, steps=7_500, learning_rate=2e-3,
-                                 grid_rate=2e-2, sub_scenes=5, up="y", scene=2),
+                                 grid_rate=2e-2, sub_scenes=5, up="y", scene=35),
     # MobileR2L's schedule, over the number of steps that is remembered of LightSpeed.
     "paper":         FieldPreset(model="paper", image_size=800, batch_size=10, steps=240_000, learning_rate=5e-4,
                                  grid_rate=5e-3, warmup_steps=200, source="", split="train"),
