@@ -172,7 +172,7 @@ def test_train_without_a_stage_lists_them_in_order(capsys):
     assert stages == sorted(stages) and "nano" in text and "paper" in text
     shared = run("train", "encoders")
     assert "pocket train encoders --stage clip" in shared and "--stage judge" in shared and "paper" not in shared
-    known = "snapgen, ascan, lpgs, bitsfusion, controlmm, encoders"
+    known = "snapgen, ascan, lpgs, bitsfusion, controlmm, lightspeed, encoders"
     assert f"unknown: use one of {known}" in complaint(capsys, "train", "encodings")
 
 
