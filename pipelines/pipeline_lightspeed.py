@@ -134,6 +134,9 @@ class LightSpeedPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
             ValueError: an argument is not as it must be, or cameras to which no light slab can be given.
             OSError: the folder cannot be written to.
         """
+        if not isinstance(source, PosedImages):
+            kind = type(source).__name__
+            raise ValueError(f"source must be PosedImages, as `read_captures` makes them of a folder, not {kind}.")
         check_choice("up", up, DIRECTIONS)
         how = LightSpeedFit(**settings)
         field = fit_field(source, how, SceneHints(points, nearest), output, resume=resume, progress=progress)

@@ -14,11 +14,9 @@ from ..inputs import PosedImages, check_choice, check_count, check_number
 from ..view_ranges import GridViews, OrbitViews, check_focal_lengths, typical_focal
 from .light_field_fitting import LightFieldFit, RayViews, whole_blocks
 from .loop import FitSettings, fit
-from .slabs_lightspeed import SceneHints, Slab, place_slabs
+from .slabs_lightspeed import SceneHints, Slab, is_from_all_around, place_slabs
 
 WARMUP = 50
-ALL_AROUND = 0.5
-"""Length of the mean of the cameras' unit axes, below which they look from all around."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +112,7 @@ def fit_field(
 def range_of(made: LightSpeedField, posed: PosedImages, up: str) -> GridViews | OrbitViews:
     """From where a field is looked at: around, where it has several sub-scenes, or in the area of its cameras."""
     posed = whole_blocks(posed, made.scale)
-    axes = posed.viewmats[:, 2, :3]
-    around = made.config.num_sub_scenes > 1 or float(axes.mean(0).norm()) < ALL_AROUND
+    around = made.config.num_sub_scenes > 1 or is_from_all_around(posed)
     return OrbitViews.of_pictures(posed, up) if around else GridViews.of_pictures(posed)
 
 
