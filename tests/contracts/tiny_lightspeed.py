@@ -1,5 +1,6 @@
 """LightSpeed's model and pipeline, tiny and real."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,9 +11,14 @@ from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab
 from pocket_diffusers.hub_models.rendering.view_clusters import planes_of_box
+from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.pipelines.pipeline_lightspeed import LightSpeedPipeline
 from pocket_diffusers.pipelines.scene_cameras import Cameras
 from pocket_diffusers.pipelines.view_ranges import OrbitViews
+from pocket_diffusers.training.datasets.pocketworld import load_pocketworld
+from pocket_diffusers.training.datasets.pocketworld.cameras import DEFAULT_VIEWPOINT, planar_grid
+from pocket_diffusers.training.datasets.pocketworld.render import render
+from pocket_diffusers.training.datasets.pocketworld.scene import Scene
 
 SUB_SCENES, PIXELS = 3, 24
 OPTIONS = {
@@ -138,3 +144,38 @@ MODELS = {
         ],
     )
 }
+
+
+# Captures for tests of fits
+
+FEW = {"grid_resolutions": (8, 16), "width": 24, "blocks": 1, "tail_channels": (16, 12, 8)}
+"""Options of a field that learns `world_grid` in a hundred steps."""
+
+
+@cache
+def world_grid() -> PosedImages:
+    """A scene of PocketWorld at 32 x 32 pixels from a grid of 5 x 5 cameras, row by row, with depths."""
+    (row,) = load_pocketworld("image", "test", 32, 1, seed=3, streaming=True)
+    viewmats = planar_grid(5, 5, 0.7).flatten(0, 1)
+    Ks = DEFAULT_VIEWPOINT.intrinsics(32).repeat(25, 1, 1)
+    drawn = render([Scene.from_json(row["scene"])] * 25, viewmats, Ks, 32)
+    return PosedImages(drawn.rgb, viewmats, Ks, depths=drawn.depth)
+
+
+def grid_of(rows: int = 3, columns: int = 3, depths: Tensor | None = None, step: float = 0.2) -> PosedImages:
+    """Pictures without a meaning from parallel cameras, so far ahead of their plane as `depths` says."""
+    down, right = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).unbind(1)
+    viewmats = torch.eye(4).repeat(rows * columns, 1, 1)
+    viewmats[:, 0, 3], viewmats[:, 1, 3] = -step * right, -step * down
+    viewmats[:, 2, 3] = 0 if depths is None else -depths
+    return posed_of(viewmats)
+
+
+def orbit_of(views: int = 12, elevation: float = 20.0, up: tuple[float, float, float] = (0, 1, 0)) -> PosedImages:
+    """Pictures without a meaning from a circle of cameras."""
+    return posed_of(orbit((1.0, 0.5, -2.0), 3.0, views, elevation, up))
+
+
+def posed_of(viewmats: Tensor) -> PosedImages:
+    images = torch.rand(len(viewmats), 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    return PosedImages(images, viewmats, intrinsics(40.0, 24, 32).repeat(len(viewmats), 1, 1))
