@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from ...pipelines.inputs import PosedImages, check_count
+from ...pipelines.inputs import PosedImages, check_count, require
 from .pocketworld import load_pocketworld
 from .pocketworld.cameras import DEFAULT_VIEWPOINT, Viewpoint
 from .pocketworld.render import render
@@ -41,6 +41,7 @@ def world_orbit(
     """
     for name, value in (("views", views), ("held_out", held_out)):
         check_count(name, value)
+    require(scene >= 0, "scene", scene, "at least 0")
     *_, row = load_pocketworld("image", split, size, scene + 1, streaming=True)
     place = Scene.from_json(row["scene"])
     posed = [_pictures(place, size, range(first, last)) for first, last in ((0, views), (views, views + held_out))]
