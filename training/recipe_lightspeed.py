@@ -45,7 +45,7 @@ class FieldPreset(Preset):
 
     split: str = "test"
     scene: int = 0
-    num_pictures: int = 480
+    num_pictures: int = 960
     held_out: int = 24
     mixed_precision: str = "no"
     model: str
