@@ -223,8 +223,8 @@ def fit(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A capture: a COLMAP folder, a transforms.json, LLFF's poses_bounds.npy, or a folder or zip of a "
-            "camera grid. For lpgs also a file of Gaussian splats.",
+            help="Photographs with cameras: a COLMAP folder or a transforms.json; for lightspeed also LLFF's "
+            "poses_bounds.npy, or a folder or zip of a camera grid. For lpgs also a file of Gaussian splats.",
         ),
     ],
     steps: Annotated[
