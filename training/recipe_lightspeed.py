@@ -45,7 +45,7 @@ class FieldPreset(Preset):
 
     split: str = "test"
     scene: int = 0
-    num_pictures: int = 240
+    num_pictures: int = 960
     held_out: int = 24
     mixed_precision: str = "no"
     model: str
@@ -83,7 +83,7 @@ class FieldPreset(Preset):
 
 # fmt: off
 FIELD = {
-    "nano":          FieldPreset(model="nano", image_size=256, batch_size=2, steps=7_500, learning_rate=2e-3,
+    "nano":          FieldPreset(model="nano", image_size=256, batch_size=2, steps=12_000, learning_rate=2e-3,
                                  grid_rate=2e-2, sub_scenes=5, up="y", scene=35),
     # MobileR2L's schedule, over the number of steps that is remembered of LightSpeed.
     "paper":         FieldPreset(model="paper", image_size=800, batch_size=10, steps=240_000, learning_rate=5e-4,
