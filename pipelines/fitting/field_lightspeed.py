@@ -105,13 +105,13 @@ def fit_field(
     return made
 
 
+def is_from_all_around(posed: PosedImages) -> bool:
+    """Whether cameras look so many ways that one light slab cannot hold what they see."""
+    return float(posed.viewmats[:, 2, :3].mean(0).norm()) < ALL_AROUND
+
+
 def range_of(made: LightSpeedField, posed: PosedImages, up: str) -> GridViews | OrbitViews:
     """From where a field is looked at: around, where it has several sub-scenes, or in the area of its cameras."""
     posed = whole_blocks(posed, made.scale)
     around = made.config.num_sub_scenes > 1 or is_from_all_around(posed)
     return OrbitViews.of_pictures(posed, up) if around else GridViews.of_pictures(posed)
-
-
-def is_from_all_around(posed: PosedImages) -> bool:
-    """Whether cameras look so many ways that one light slab cannot hold what they see."""
-    return float(posed.viewmats[:, 2, :3].mean(0).norm()) < ALL_AROUND
