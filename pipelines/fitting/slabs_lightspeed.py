@@ -40,12 +40,6 @@ class SceneHints:
     points: Float[Tensor, "points 3"] | None = None
     nearest: float | None = None
 
-    @classmethod
-    def of_captures(cls, captures: Captures) -> Self:
-        """What a capture knows of its scene beside the pictures."""
-        nearest = None if captures.bounds is None else float(captures.bounds.min())
-        return cls(captures.positions if len(captures.positions) else None, nearest)
-
     def box(self, posed: PosedImages) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         """Opposite corners around nearly all points, or else around what all cameras look at."""
         if self.points is not None and len(self.points):
@@ -62,6 +56,12 @@ class SceneHints:
             return torch.zeros(0)
         depths = self.points.to(viewmat) @ viewmat[2, :3] + viewmat[2, 3]
         return depths[depths > 0].float()
+
+    @classmethod
+    def of_captures(cls, captures: Captures) -> Self:
+        """What a capture knows of its scene beside the pictures."""
+        nearest = None if captures.bounds is None else float(captures.bounds.min())
+        return cls(captures.positions if len(captures.positions) else None, nearest)
 
 
 def place_slabs(
