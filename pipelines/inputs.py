@@ -192,7 +192,10 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf) -> f
     Raises:
         ValueError: naming the argument.
     """
-    allowed = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    if high < math.inf:
+        allowed = f"from {low:g} to {high:g}"
+    else:
+        allowed = "that is finite" if low == -math.inf else f"of at least {low:g}"
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):

@@ -173,7 +173,7 @@ def test_a_camera_grid_becomes_a_light_field_that_is_rendered(capsys, tmp_path, 
         (["grid.zip", "--preset", "huge"], "preset must be one of paper, paper-frontal, nano, not 'huge'."),
         (["grid.zip", "--slab", "cube"], "slab must be one of auto, grid, ndc, box, not 'cube'."),
         (["grid.zip", "--slab", "ndc"], "points must be given for slab 'ndc', or the scene's nearest depth"),
-        (["grid.zip", "--sub-scenes", "99"], "the number of clusters must be"),
+        (["grid.zip", "--sub-scenes", "10"], "must be a whole number from 1 to 8, the places of cameras, not 10."),
         (["grid.zip", "-o", "taken"], "taken exists and is no checkpoint repository: choose another folder."),
     ],
 )
@@ -297,7 +297,7 @@ def test_train_without_a_stage_lists_them_in_order(capsys):
     assert stages == sorted(stages) and "nano" in text and "paper" in text
     shared = run("train", "encoders")
     assert "pocket train encoders --stage clip" in shared and "--stage judge" in shared and "paper" not in shared
-    known = "snapgen, ascan, lpgs, bitsfusion, controlmm, encoders"
+    known = "snapgen, ascan, lpgs, bitsfusion, controlmm, lightspeed, encoders"
     assert f"unknown: use one of {known}" in complaint(capsys, "train", "encodings")
 
 

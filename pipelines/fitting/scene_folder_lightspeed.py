@@ -19,9 +19,9 @@ from ..inputs import Captures, PosedImages
 from ..pipeline_lightspeed import LightSpeedPipeline
 from ..repository import component_weights, refuse_other_folder, save_repository
 from ..scene_cameras import UP
-from .field_lightspeed import LightSpeedFit, is_from_all_around
+from .field_lightspeed import LightSpeedFit
 from .light_field_fitting import RayViews
-from .slabs_lightspeed import SceneHints
+from .slabs_lightspeed import SceneHints, is_from_all_around
 
 PICTURE_OPTIONS = {
     "steps": LightSpeedFit.steps,
