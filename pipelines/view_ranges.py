@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -54,6 +54,14 @@ class ViewRange:
         """So many cameras along a closed path through the range."""
         check_count("frames", frames)
         return self._cameras([self._on_path(frame / frames) for frame in range(frames)])
+
+    def alike(self, cameras: Cameras) -> Cameras:
+        """Cameras in the same places whose pictures have the range's focal lengths and size, cut evenly."""
+        Ks, size = cameras.Ks.clone(), torch.tensor([cameras.width, cameras.height])
+        zoom = torch.tensor(self.focal) / Ks[:, [0, 1], [0, 1]].median(0).values
+        Ks[:, :2] *= zoom[:, None]
+        Ks[:, :2, 2] -= ((size * zoom - torch.tensor([self.width, self.height])) / 2).round(decimals=3).floor()
+        return replace(cameras, Ks=Ks, width=self.width, height=self.height)
 
     def to_config(self) -> dict[str, Any]:
         """All fields as JSON holds them; `views_of` makes the range again."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from ...hub_models.rendering.cameras import camera_centres, mean_camera
 from ...hub_models.rendering.light_slab import LightSlab, ndc_frame
 from ...hub_models.rendering.pixel_rays import pixel_rays
 from ...hub_models.rendering.view_clusters import ViewClusters, planes_of_box
-from ..inputs import PosedImages, check_choice, check_number, require
+from ..inputs import Captures, PosedImages, check_choice, check_number, require
 from ..scene_cameras import Circle
 from ..view_ranges import focus_of
 from .light_field_fitting import whole_blocks
@@ -71,6 +71,12 @@ class SceneHints:
             return torch.zeros(0)
         depths = self.points.to(viewmat) @ viewmat[2, :3] + viewmat[2, 3]
         return depths[depths > 0].float()
+
+    @classmethod
+    def of_captures(cls, captures: Captures) -> Self:
+        """What a capture knows of its scene beside the pictures."""
+        nearest = None if captures.bounds is None else float(captures.bounds.min())
+        return cls(captures.positions if len(captures.positions) else None, nearest)
 
 
 def place_slabs(
