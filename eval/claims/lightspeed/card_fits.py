@@ -4,28 +4,27 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ....hub_models.field_lightspeed import LightSpeedField
-from ....pipelines.fitting.light_field_fitting import LightFieldFit, RayViews, StepViews
+from ....pipelines.fitting.light_field_fitting import RayViews
 from ....pipelines.fitting.loop import fit
 from ....pipelines.fitting.run_folder import RunFolder
 from ....pipelines.fitting.slabs_lightspeed import place_slabs
 from ....training.datasets.posed_captures import read_captures
 from ...protocol import protocol_hash
 from ...real_data import real_data
-from ...scores.view_likeness import Likeness, likeness
+from ...scores.view_likeness import Likeness, likeness_of
 from ...timing.processes import call_in_processes
 from ...timing.record import Record
 from .rival_networks import Grid4DField, MobileR2L, PlueckerField
 from .settings import Settings
+from .timed_fits import TimedField, TimedFit
 
 CARDS = "lightfields/stanford_tarot_cards_9x9_of_17x17"
 OWNER = "the Stanford Computer Graphics Laboratory"
@@ -156,37 +155,8 @@ def decoder_of(model: LightSpeedField) -> dict[str, Any]:
     return {name: model.config[name] for name in ("width", "blocks", "tail", "tail_channels", "body_skip")}
 
 
-class TimedField(nn.Module):
-    """A field that keeps with its weights how many seconds of a CPU its steps took, whenever they were made."""
-
-    seconds: Tensor
-
-    def __init__(self, field: nn.Module) -> None:
-        super().__init__()
-        self.field = field
-        self.register_buffer("seconds", torch.zeros((), dtype=torch.float64))
-
-    def forward(self, origins: Tensor, directions: Tensor, sub_scene: int = 0) -> Tensor:
-        return self.field(origins, directions, sub_scene)
-
-
-class TimedFit(LightFieldFit):
-    """A fit of a `TimedField`: a step is timed from its pictures to its new weights."""
-
-    started: float
-
-    def loss(self, part: str, batch: StepViews, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        self.started = process_time()
-        return super().loss(part, batch, generator)
-
-    def after_step(self, part: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-        self.parts[part].seconds += process_time() - self.started
-
-
 @torch.no_grad()
 def field_likeness(field: nn.Module, views: RayViews) -> Likeness:
     """How like pictures is what a field shows along their rays."""
-    everywhere = torch.ones(views.images.shape[2:], dtype=torch.bool)
     rays = zip(views.origins.split(1), views.directions.split(1), strict=True)
-    shown = (field(origins, directions)[0] for origins, directions in rays)
-    return likeness(zip(shown, views.images, repeat(everywhere)))
+    return likeness_of((field(*pair)[0] for pair in rays), views.images)

@@ -1,12 +1,14 @@
 """How much is measured of LightSpeed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ....pipelines.fitting.loop import FitSettings
+from ....training.recipe_lightspeed import FIELD, FieldPreset
 from ...benchmark import CHECKPOINTS
+from ...exported import RUNTIMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,24 @@ class Settings:
 
     Attributes:
         checkpoints: folder with lightspeed-nano.
+        repeats: timed calls of each contender.
+        threads: of each contender.
+        sides: of the square pictures whose cost is compared, in pixels.
         model: preset of the field that is fitted anew; the rivals have its decoder.
         processes: fits at once, each in one thread of its own.
         cards: how the fields learn that are compared on the tarot cards.
+        orbit: the scene that is seen from all around, and how it is learned; lightspeed-nano learned it for longer.
+        single_grid: resolutions of the grids of a single slab with as many numbers as all sub-scenes have together.
+        back_ends: whose bundles show lightspeed-nano.
     """
 
     checkpoints: Path = CHECKPOINTS
+    repeats: int = 10
+    threads: int = 2
+    sides: tuple[int, ...] = (200, 400, 800)
     model: str = "nano"
     processes: int = 2
     cards: FitPlan = FitPlan(side=384, steps=2000)
+    orbit: FieldPreset = replace(FIELD["nano"], steps=2500)
+    single_grid: tuple[int, ...] = (41, 81, 162, 325)
+    back_ends: tuple[str, ...] = tuple(RUNTIMES)

@@ -1,9 +1,12 @@
-"""A grid of tiny pictures where the tarot cards would be."""
+"""A grid of tiny pictures where the tarot cards would be, and a clock for tests."""
+
+from itertools import count
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pocket_diffusers.eval.claims.lightspeed import timed_fits
 from pocket_diffusers.eval.claims.lightspeed.card_fits import CARDS
 
 
@@ -21,3 +24,10 @@ def cards(tmp_path, monkeypatch):
             Image.fromarray(view).save(folder / f"view_r{row:02d}_c{column:02d}.png")
     monkeypatch.setenv("POCKET_DATA", str(tmp_path / "data"))
     return folder
+
+
+@pytest.fixture
+def ticks(monkeypatch):
+    """A clock of fits that goes on by one whenever somebody looks at it."""
+    clock = count()
+    monkeypatch.setattr(timed_fits, "process_time", lambda: float(next(clock)))

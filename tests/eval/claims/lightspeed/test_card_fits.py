@@ -1,7 +1,6 @@
 """Fits to a few small pictures: alike but for how they tell rays apart, timed whole, and kept when interrupted."""
 
 from dataclasses import replace
-from itertools import count
 from math import log10
 
 import pytest
@@ -28,13 +27,6 @@ from pocket_diffusers.pipelines.fitting.light_field_fitting import RayViews
 from pocket_diffusers.pipelines.fitting.slabs_lightspeed import place_slabs
 
 SETTINGS = Settings(cards=FitPlan(side=16, steps=5, warmup=1, look_every=2))
-
-
-@pytest.fixture
-def ticks(monkeypatch):
-    """A clock that goes on by one whenever somebody looks at it."""
-    clock = count()
-    monkeypatch.setattr(module, "process_time", lambda: float(next(clock)))
 
 
 def test_all_fields_have_the_same_decoder_and_the_grids_as_many_numbers(cards):
