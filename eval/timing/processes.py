@@ -1,9 +1,12 @@
 """Calls in processes of their own, a few at a time, each with few threads: what takes long and needs no second core."""
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +19,8 @@ def call_in_processes(
 ) -> Iterator[Result]:
     """`call(*job)` of each job, in the order in which they are done.
 
-    No more jobs are handed over than there are processes, so that after an interruption none begins.
+    No more jobs are handed over than there are processes, so that after an interruption none begins. When this process
+    ends, however it does, the others are told to end too.
 
     Args:
         call: a function of a module; it, its arguments and its result can be pickled.
@@ -29,7 +33,7 @@ def call_in_processes(
     """
     waiting, running = iter(jobs), set()
     spawn = get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(processes, spawn, _begin, (threads,)) as pool:
         while True:
             running |= {pool.submit(call, *job) for job in islice(waiting, processes - len(running))}
             if not running:
@@ -37,3 +41,13 @@ def call_in_processes(
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for one in finished:
                 yield one.result()
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)

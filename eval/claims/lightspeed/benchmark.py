@@ -7,6 +7,7 @@ from .nano import measure_exported, measure_nano
 from .orbit import measure_orbit
 from .parameters import measure_parameters
 from .settings import Settings
+from .teacher import measure_teacher
 
 BENCHMARK = Benchmark(
     "lightspeed",
@@ -18,6 +19,7 @@ BENCHMARK = Benchmark(
         "contest": measure_contest,
         "orbit": measure_orbit,
         "nano": measure_nano,
+        "teacher": measure_teacher,
         "exported": measure_exported,
     },
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ....pipelines.fitting.loop import FitSettings
+from ....pipelines.fitting.teacher_lightspeed import TeacherFit
 from ....training.recipe_lightspeed import FIELD, FieldPreset
 from ...benchmark import CHECKPOINTS
 from ...exported import RUNTIMES
@@ -56,6 +57,7 @@ class Settings:
         cards: how the fields learn that are compared on the tarot cards.
         orbit: the scene that is seen from all around, and how it is learned; lightspeed-nano learned it for longer.
         single_grid: resolutions of the grids of a single slab with as many numbers as all sub-scenes have together.
+        teacher: how a radiance field learns the same pictures.
         back_ends: whose bundles show lightspeed-nano.
     """
 
@@ -68,4 +70,5 @@ class Settings:
     cards: FitPlan = FitPlan(side=384, steps=2000)
     orbit: FieldPreset = replace(FIELD["nano"], steps=2500)
     single_grid: tuple[int, ...] = (41, 81, 162, 325)
+    teacher: TeacherFit = TeacherFit()
     back_ends: tuple[str, ...] = tuple(RUNTIMES)
