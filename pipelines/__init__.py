@@ -15,6 +15,7 @@ METHODS: dict[str, dict[str, str]] = {
     "lpgs": {"image-to-3d": "pipeline_lpgs:LPGSPipeline"},
     "bitsfusion": {"text-to-image": "pipeline_bitsfusion:BitsFusionPipeline"},
     "controlmm": {"text-to-motion": "pipeline_controlmm:ControlMMPipeline"},
+    "lightspeed": {"image-to-3d": "pipeline_lightspeed:LightSpeedPipeline"},
 }
 """slug -> task -> "module:class" of the pipeline; a method's first task is its default."""
 

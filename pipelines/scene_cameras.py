@@ -127,13 +127,13 @@ class Circle:
         center = torch.linalg.pinv(across.sum(0)) @ (across @ places[..., None]).sum(0)[:, 0]
         away = places - center
         distance = away.norm(dim=1)
-        height = (away @ torch.tensor(_direction(up), dtype=away.dtype) / distance).clamp(-1, 1)
+        height = (away @ torch.tensor(direction(up), dtype=away.dtype) / distance).clamp(-1, 1)
         elevation = float(height.asin().rad2deg().median().clamp(-89, 89))
         return cls(tuple(center.tolist()), float(distance.median()), elevation, up)
 
     def cameras(self, frames: int, width: int, height: int, share: float = 1.0) -> Cameras:
         """So many of them, evenly spaced, for pictures of so many pixels."""
-        viewmats = orbit(self.center, self.distance, frames, self.elevation, _direction(self.up))
+        viewmats = orbit(self.center, self.distance, frames, self.elevation, direction(self.up))
         K = intrinsics(FIELD_OF_VIEW, height, width)
         return Cameras(viewmats, K.expand(frames, 3, 3), width, height, min(NEAR, NEAR * self.distance), share)
 
@@ -150,7 +150,8 @@ def circle_of(stored: Mapping[str, Any]) -> Circle:
     return Circle(**{**stored, "center": tuple(stored["center"])})
 
 
-def _direction(up: str) -> list[float]:
+def direction(up: str) -> list[float]:
+    """The unit vector of one of `DIRECTIONS`."""
     sign = -1.0 if up.startswith("-") else 1.0
     return [sign * up.endswith(axis) for axis in "xyz"]
 

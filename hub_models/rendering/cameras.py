@@ -108,3 +108,14 @@ def orbit(
     elevation = math.radians(elevation_degrees)
     target = torch.tensor(center, dtype=torch.float32)
     return look_at(target + radius * (math.cos(elevation) * around + math.sin(elevation) * axis), target, axis)
+
+
+def mean_camera(viewmats: Float[Tensor, "cameras 4 4"]) -> Float[Tensor, "4 4"]:
+    """World-to-camera matrix in the cameras' mean place, along their mean axis, with their mean up.
+
+    Raises:
+        ValueError: if the cameras' axes cancel, as those of a whole orbit do.
+    """
+    eye, forward = camera_centres(viewmats).mean(0), viewmats[:, 2, :3].mean(0)
+    _unit(forward, "the mean of the cameras' axes must not be zero")
+    return look_at(eye, eye + forward, -viewmats[:, 1, :3].mean(0))

@@ -73,7 +73,7 @@ class RayViews:
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def batches(self, seed: int, size: int) -> Batches:
-        """`size` views a step, of each sub-scene in turn, all equally often, in an order that depends on `seed` alone."""
+        """`size` views a step, of each sub-scene in turn, each as often, in an order that depends on `seed` alone."""
 
         def from_step(start: int, rank: int, world: int) -> Iterator[StepViews]:
             for step in count(start):
@@ -86,7 +86,7 @@ class RayViews:
 
 
 def _places(total: int, first: int, size: int, seed: int) -> Int[Tensor, " size"]:
-    """Numbers `first` to `first + size` of an endless row of permutations of `total`, each made of (seed, its number)."""
+    """Numbers `first` to `first + size` of an endless row of permutations of `total`, each made of (seed, number)."""
     epochs, places = torch.arange(first, first + size).div(total, rounding_mode="floor"), []
     for epoch in epochs.unique().tolist():
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
@@ -118,9 +118,7 @@ class LightFieldFit:
         grid_rate: of parameters under the name `GRID`.
     """
 
-    def __init__(
-        self, field: nn.Module, views: RayViews, learning_rate: float = 5e-4, grid_rate: float = 5e-3
-    ) -> None:
+    def __init__(self, field: nn.Module, views: RayViews, learning_rate: float = 5e-4, grid_rate: float = 5e-3) -> None:
         self.parts = {"field": field}
         self.views = views
         self.learning_rate, self.grid_rate = learning_rate, grid_rate

@@ -137,7 +137,7 @@ def world_captures(
     posed = posed_images(row)
     held_out = torch.arange(len(posed)) % EVERY == EVERY // 2
     seen = posed.select(~held_out)
-    positions, rgb = _points_of(seen, num_points, seed)
+    positions, rgb = points_of(seen, num_points, seed)
     names = tuple(f"view {view}" for view in range(len(posed)))
     return tuple(
         Captures(posed.select(which), positions, rgb, tuple(n for n, w in zip(names, which, strict=True) if w))
@@ -145,8 +145,8 @@ def world_captures(
     )
 
 
-def _points_of(posed: PosedImages, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Where random pixels are in the scene [count, 3], and their colours."""
+def points_of(posed: PosedImages, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Where random pixels of known depth are in the scene [count, 3], and their colours."""
     views, height, width = posed.depths.shape
     known = (posed.depths > 0).flatten().nonzero()[:, 0]
     draw = torch.Generator().manual_seed(seed)
