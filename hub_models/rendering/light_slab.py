@@ -88,9 +88,7 @@ class LightSlab:
         """
         return self.hits(*self._in_frame(origins, directions))
 
-    def hits(
-        self, starts: Float[Tensor, "*#rays 4"], steps: Float[Tensor, "*#rays 4"]
-    ) -> Float[Tensor, "*rays 4"]:
+    def hits(self, starts: Float[Tensor, "*#rays 4"], steps: Float[Tensor, "*#rays 4"]) -> Float[Tensor, "*rays 4"]:
         """As `coordinates`, of rays that are in the slab's frame already.
 
         Args:

@@ -1,6 +1,5 @@
 """A plane grid as every back end takes it: four neighbours gathered and mixed, out of vectors in 8 bits too."""
 
-import copy
 from typing import Self
 
 import torch
@@ -71,7 +70,8 @@ class GatheredGrid(nn.Module):
 
     def __init__(self, grid: PlaneGrid) -> None:
         super().__init__()
-        self.planes = grid.planes
+        for name, axes in zip(("along", "across"), zip(*grid.planes, strict=True), strict=True):
+            self.register_buffer(name, torch.tensor(axes))
         self.levels = nn.ModuleList(GatheredLevel.of_grids(grids) for grids in grid.levels)
 
     def forward(
@@ -79,19 +79,9 @@ class GatheredGrid(nn.Module):
     ) -> Float[Tensor, "batch out_channels height width"]:
         """As `PlaneGrid.forward`."""
         inside = coordinates.clamp(-1, 1)
-        x, y = (inside[:, list(axes)] for axes in zip(*self.planes, strict=True))  # [batch, P, H, W] each
+        x, y = (inside.index_select(1, axes) for axes in (self.along, self.across))  # [batch, P, H, W] each
         features = torch.stack([level(x, y) for level in self.levels], 2)  # [batch, P, L, H, W, C]
         return features.movedim(-1, 3).flatten(1, 3)
-
-
-def eight_bit_grids(network: nn.Module) -> nn.Module:
-    """The network with its gathered grids in 8 bits; the rest is shared with it."""
-    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    twin = copy.deepcopy(network, weights)
-    for name, module in list(twin.named_modules()):
-        if isinstance(module, GatheredLevel):
-            twin.set_submodule(name, module.in_eight_bits())
-    return twin
 
 
 def _cell(place: Tensor, last: int) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def export(job: ExportJob, path: Path) -> None:
     import numpy as np
     import torch
 
-    from ..gathered_grid import eight_bit_grids
+    from ..eight_bit_weights import eight_bit_grids
 
     _teach_alias()
     example = tuple(tensor[:MAX_BATCH] for tensor in job.example)
