@@ -65,6 +65,7 @@ PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_lpgs", "LPGSPipeline"),
     ("pocket_diffusers.pipelines.pipeline_bitsfusion", "BitsFusionPipeline"),
     ("pocket_diffusers.pipelines.pipeline_controlmm", "ControlMMPipeline"),
+    ("pocket_diffusers.pipelines.pipeline_lightspeed", "LightSpeedPipeline"),
 }
 
 SHARED_RECIPE = "recipe_encoders"  # of the CLIPs that serve all methods
