@@ -51,10 +51,11 @@ class GatheredLevel(nn.Module):
         (column, right), (row, below) = (_cell((value + 1) * (last / 2), last) for value in (x, y))
         planes = torch.arange(self.planes, device=x.device)[:, None, None] * self.side**2
         corner = row * self.side + column + planes
-        upper, lower = (
-            _between(self._at(corner + step), self._at(corner + step + 1), right) for step in (0, self.side)
+        vectors = sum(
+            vertical * horizontal * self._at(corner + down * self.side + along)
+            for down, vertical in enumerate((1 - below, below))
+            for along, horizontal in enumerate((1 - right, right))
         )
-        vectors = _between(upper, lower, below)
         return vectors if self.steps is None else vectors * self.steps
 
     def _at(self, cells: Tensor) -> Tensor:
@@ -88,8 +89,3 @@ def _cell(place: Tensor, last: int) -> tuple[Tensor, Tensor]:
     """Number of the vector before a place, and the share of the way to the next one [..., 1]."""
     before = place.floor().clamp(max=last - 1)
     return before.long(), (place - before)[..., None]
-
-
-def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """As `torch.lerp`, which exporters write as two ways and a choice."""
-    return first + share * (second - first)

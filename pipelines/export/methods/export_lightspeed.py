@@ -62,8 +62,8 @@ cx = width / 2, cy = height / 2
 class SeenSubScene(nn.Module):
     """A sub-scene as seen by cameras.
 
-    Rays are sums of products, as `pixel_rays` and the slab make them by products of matrices: in int8 a back end would
-    round those.
+    Rays are those of `pixel_rays` and the slab, in sums of products, which every runtime rounds alike: products of
+    matrices differ in their last bits, of which the finest grid and the decoder make a hundred times as much.
 
     Args:
         sub_scene: whose slab and decoder are shared.
@@ -88,13 +88,13 @@ class SeenSubScene(nn.Module):
     ) -> Float[Tensor, "batch rows columns 4"]:
         """x, y, u, v of the rays through the middles of blocks of pixels."""
         rotation, translation, slab = viewmat[:, :3, :3], viewmat[:, :3, 3:], self.slab.slab()
-        linear, shift = slab.frame[:, :3], slab.frame[:, 3]
-        place = -(rotation * translation).sum(1)  # of the camera in the world [batch, 3]
-        start = (linear * place[:, None]).sum(-1) + shift  # [batch, 4]
-        axes = (linear * rotation[:, :, None]).sum(-1)  # of the camera in the slab's frame, one a row [batch, 3, 4]
+        place = -(rotation * translation).sum(1)[:, None, None]  # [batch, 1, 1, 3]
         x, y = self._slopes(K)
-        steps = x * axes[:, None, None, 0] + y * axes[:, None, None, 1] + axes[:, None, None, 2]
-        return slab.hits(start[:, None, None], steps)
+        axes = rotation[:, :, None, None]  # of the camera in the world [batch, 3, 1, 1, 3]
+        directions = x * axes[:, 0] + y * axes[:, 1] + axes[:, 2]  # [batch, rows, columns, 3]
+        linear, shift = slab.frame[:, :3], slab.frame[:, 3]
+        start, step = ((linear * vectors[..., None, :]).sum(-1) for vectors in (place, directions))  # [..., 4]
+        return slab.hits(start + shift, step)
 
     def _slopes(self, K: Float[Tensor, "batch 3 3"]) -> tuple[Tensor, Tensor]:
         """x and y of rays where z of the camera is 1, [batch, rows, columns, 1] and [batch, rows, 1, 1]."""
