@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -217,69 +218,121 @@ def train(
 
 @app.command()
 def fit(
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="A method that fits one scene: lpgs.")],
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="A method that fits one scene: lpgs or lightspeed.")],
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A file of Gaussian splats, or a capture: a COLMAP folder or a transforms.json."
+            metavar="SOURCE",
+            help="Photographs with cameras: a COLMAP folder or a transforms.json; for lightspeed also LLFF's "
+            "poses_bounds.npy, or a folder or zip of a camera grid. For lpgs also a file of Gaussian splats.",
         ),
     ],
-    budget_mb: Annotated[float, typer.Option(metavar="MB", help="What the scene's file may take, in megabytes.")] = 1.0,
-    codec: Annotated[
-        str | None, typer.Option(help="The method's own if left out; plain prunes and entropy-codes splats in seconds.")
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the fit; 5000 of lpgs and 2000 of lightspeed if left out.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Views that are matched, one a step.")] = 5000,
-    size: Annotated[int, typer.Option(metavar="PIXELS", min=16, help="Longest side of these views.")] = 384,
-    children: Annotated[int, typer.Option(min=0, max=2, help="Splats that are predicted around each stored one.")] = 2,
+    size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", min=16, help="Longest side of a view; 384 if left out.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="For lightspeed: nano, paper or paper-frontal; nano if left out.")
+    ] = None,
+    slab: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|grid|ndc|box", help="For lightspeed: the planes of rays; by how cameras stand if left out."
+        ),
+    ] = None,
+    sub_scenes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="For lightspeed: into how many parts to divide the cameras; 5 if left out and they stand all around.",
+        ),
+    ] = None,
+    field_of_view: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEGREES", help="Of a camera grid whose names do not tell the lens: across a picture's width; 40."
+        ),
+    ] = None,
+    focus_distance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="UNITS",
+            help="Of such a grid: where its pictures agree, in units of places or steps; four sides of the grid.",
+        ),
+    ] = None,
+    budget_mb: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="For lpgs: what the scene's file may take, in megabytes; 1 if left out."),
+    ] = None,
+    children: Annotated[
+        int | None,
+        typer.Option(min=0, max=2, help="For lpgs: splats that are predicted around each stored one; 2 if left out."),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="For a file of splats: lpgs, or plain, which prunes and entropy-codes them in seconds; lpgs if left "
+            "out."
+        ),
+    ] = None,
     cameras: Annotated[
         Path | None,
         typer.Option(help="For a file of splats: look from the cameras of this capture, not from circles around it."),
     ] = None,
-    up: Annotated[str, typer.Option(help="For the circles, which axis points up: x, y, z, -x, -y or -z.")] = "-y",
+    up: Annotated[
+        str | None,
+        typer.Option(
+            help="Which axis points up, for circles around splats and for light fields from all around: x, y, z, -x, "
+            "-y or -z; -y if left out."
+        ),
+    ] = None,
     level: Annotated[
-        int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
-    ] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --output, if there is one.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scene.")] = 0,
+        int | None, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of this fit, if there is one.")] = True,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same scene; 0 if left out.")] = None,
     output: Output = None,
 ) -> None:
-    """Fit one scene: to splats that exist, or to photographs with their cameras.
+    """Fit one scene: to photographs with their cameras, or to splats that exist.
 
-    Writes scene.lpgs, which holds the scene in at most --budget-mb, scene.ply for any viewer, run.json, and the run
-    with its previews to --output (outputs/fit-SLUG without it). Stop with Ctrl-C and run the same command again: it
-    goes on where it stopped. --codec plain writes scene.splatz in place of scene.lpgs, as `pocket convert --budget-mb`
-    does; of the other options --cameras, --up and --level count then.
+    Writes the scene and run.json to --output (outputs/fit-SLUG without it). It shows time left, and keeps checkpoints
+    and previews: stop with Ctrl-C and run the same command again, and it goes on where it stopped.
+
+    lpgs writes scene.lpgs, which holds the scene in at most --budget-mb, scene.ply for any viewer, and the run to fit/
+    in --output. --codec plain writes scene.splatz in place of scene.lpgs, as `pocket convert --budget-mb` does; of the
+    other options --cameras, --up and --level count then.
+
+    lightspeed writes a repository that LightSpeedPipeline.from_pretrained loads, and sheet.png, with photographs that
+    it never saw above what it shows there. `pocket render` shows it from elsewhere. The run is in a folder beside
+    --output, its name with -fit behind.
 
     Examples:
 
         pocket fit lpgs scene.ply -o scene --budget-mb 1
         pocket fit lpgs capture/ -o scene --budget-mb 2 --steps 30000 --size 800
+        pocket fit lightspeed grid.zip -o field
     """
-    from .pipelines.inputs import check_choice, check_number
+    from .pipelines.inputs import check_choice
 
+    wishes = {
+        "steps": steps, "size": size, "preset": preset, "slab": slab, "sub_scenes": sub_scenes,
+        "field_of_view": field_of_view, "focus_distance": focus_distance, "budget_mb": budget_mb,
+        "children": children, "codec": codec, "cameras": cameras, "up": up, "level": level, "seed": seed,
+    }  # fmt: skip
+    wishes = {name: value for name, value in wishes.items() if value is not None}
     output = output or Path("outputs") / f"fit-{slug}"
-    if codec is not None and check_choice("--codec", codec, (slug, "plain")) == "plain":
-        _compress(source, output / "scene.splatz", budget_mb, cameras, up=up, level=level, overwrite=True)
+    fitting = _quietly_imported(".training.fit_scene")
+    known = fitting.all_wishes(slug, source, wishes)
+    if "codec" in known and check_choice("--codec", known["codec"], (slug, "plain")) == "plain":
+        counting = {name: known[name] for name in ("up", "level")}
+        _compress(source, output / "scene.splatz", known["budget_mb"], cameras, **counting, overwrite=True)
         _quietly_imported(".pipelines.splat_conversion").convert_splats(
             output / "scene.splatz", output / "scene.ply", overwrite=True
         )
         return
-    start = perf_counter()
-    max_bytes = int(check_number("--budget-mb", budget_mb, 0) * 1e6)
-    options = {"max_bytes": max_bytes, "steps": steps, "seed": seed, "children_per_parent": children}
-    fitting = _quietly_imported(".training.fit_scene")
-    report = fitting.fit_scene(slug, source, output, options, size, cameras, up, level, resume)
-    from dataclasses import asdict
-
-    from .pipelines.result_folder import write_record
-
-    inputs = {"source": source.name, "size": size, "up": up, "level": level, **options, "result": asdict(report)}
-    write_record(output, f"pocket fit {slug}", inputs, seed, perf_counter() - start)
-    before = "" if report.bytes_before is None else f", {report.bytes_before:,} before"
-    print(
-        f"Fitted {report.gaussians:,} Gaussians, {report.parents:,} of them stored: {report.bytes_after:,} bytes"
-        f"{before}; {report.psnr:.2f} dB on {report.held_out} views that it never saw: look at {output / 'scene.ply'}"
-    )
+    print(fitting.fit_scene(slug, source, output, wishes, resume).told(output))
 
 
 @app.command()
@@ -314,7 +367,7 @@ def convert(
     cameras: Annotated[
         Path | None,
         typer.Option(
-            help="With --budget-mb: where the scene is looked at from, a COLMAP folder or a transforms.json; circles "
+            help="With --budget-mb: where the scene is looked at from, a capture as `pocket fit` takes it; circles "
             "around it, far and near, if left out."
         ),
     ] = None,
@@ -472,14 +525,18 @@ def render(
         typer.Argument(
             metavar="FILE",
             help="A .ply (3DGS or compressed), .spz, .splatz, .splat, .sog or .lpgs file, or a folder: SOG pictures, a "
-            "saved pipeline that holds a scene, or what `pocket export` made of one.",
+            "saved pipeline that holds a scene or a light field, or what `pocket export` made of one.",
         ),
     ],
     turntable: Annotated[
-        int | None, typer.Option(min=1, help="Pictures on a circle around the scene; 36 if left out.")
+        int | None,
+        typer.Option(
+            min=1, help="Pictures on a circle around splats, or on a path through a light field; 36 if left out."
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="PIXELS", help="Side of a picture, or WIDTHxHEIGHT; 512 if left out.")
+        str | None,
+        typer.Option(metavar="PIXELS", help="Of splats: side of a picture, or WIDTHxHEIGHT; 512 if left out."),
     ] = None,
     elevation: Annotated[
         float | None, typer.Option(help="Of the circle, in degrees; the scene's own or 15 if left out.")
@@ -492,44 +549,49 @@ def render(
     ] = None,
     cameras: Annotated[
         Path | None,
-        typer.Option(help="Render from the cameras of a capture instead: a COLMAP folder or a transforms.json."),
+        typer.Option(
+            help="Render from the cameras of a capture instead: a COLMAP folder, a transforms.json, LLFF's "
+            "poses_bounds.npy, or a folder or zip of a camera grid."
+        ),
     ] = None,
-    background: Annotated[str, typer.Option(help="A colour by its name, or as #rrggbb.")] = "black",
+    background: Annotated[
+        str | None, typer.Option(help="Of splats: a colour by its name, or as #rrggbb; black if left out.")
+    ] = None,
     level: Annotated[
-        int, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Level of detail of a streamed SOG (lod-meta.json): 0 is the finest.")
+    ] = None,
     output: Output = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw pictures of a file of Gaussian splats, on a CPU too.
+    """Draw pictures of Gaussian splats or of a light field, on a CPU too.
 
     Writes one PNG a camera, all of them as turntable.webp, a sheet.png of some, and run.json. Without --output they go
-    to outputs/render.
+    to outputs/render. A light field is shown in the size in which it was fitted.
 
     Examples:
 
         pocket render scene.ply
         pocket render scene.spz --turntable 72 --size 1280x720 --background white -o frames
         pocket render scene.ply --cameras capture/transforms.json
+        pocket render field/ --turntable 72
     """
     circle = {"--turntable": turntable, "--size": size, "--elevation": elevation, "--up": up}
     for option, value in circle.items():
         if cameras is not None and value is not None:
             raise ValueError(f"{option} is for a circle of cameras: leave it out beside --cameras.")
-    frames, sides = turntable or 36, _read_size(size or "512")
+    frames, sides = turntable or 36, None if size is None else _read_size(size)
+    given = {"size": sides, "elevation": elevation, "up": up, "background": background, "level": level}
+    given = {name: value for name, value in given.items() if value is not None}
+    look = None if cameras is None else partial(_cameras_of, cameras)
     output = output or Path("outputs") / "render"
     from .pipelines.result_folder import result_folder, write_record
 
     with result_folder(output, overwrite) as folder, _Progress("rendering", frames) as progress:
-        rendering = _quietly_imported(".pipelines.splat_rendering")
-        views = None if cameras is None else _cameras_of(cameras)
-        given = {"elevation": elevation, "up": up}
-        options = {name: value for name, value in given.items() if value is not None}
-        options |= {"size": sides, "background": background, "level": level}
-        count = rendering.render_splats(source, folder, views, frames, **options, progress=progress.advance)
-        inputs = {"source": source.name, "turntable": frames, "cameras": cameras and cameras.name, **options}
+        rendering = _quietly_imported(".pipelines.scene_rendering")
+        made = rendering.render_scene(source, folder, look, frames, given, progress.advance)
+        inputs = {"source": source.name, "turntable": frames, "cameras": cameras and cameras.name, **made.options}
         write_record(folder, "pocket render", inputs, 0, progress.seconds)
-    print(f"Rendered {count:,} Gaussians in {progress.seconds:.1f} s: look at {output / 'sheet.png'}")
+    print(f"Rendered {made.scene} in {progress.seconds:.1f} s: look at {output / 'sheet.png'}")
 
 
 @app.command()

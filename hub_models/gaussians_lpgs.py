@@ -20,6 +20,7 @@ from .layers.hash_grid import HashGrid
 from .layers.parameter_rows import GrowingModule
 from .layers.quantization_noise import with_quantization_noise
 from .presets import PresetMixin
+from .rendering.contraction import contract
 from .rendering.gaussians import Gaussians
 from .rendering.spherical_harmonics import num_coefficients
 
@@ -204,12 +205,10 @@ class LPGSGaussians(GrowingModule, ModelMixin, ConfigMixin, PresetMixin):
 
     def contract(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Where in the unit cube of the grid points of the scene lie."""
-        local = (points - points.new_tensor(self.config.center)) / self.config.radius
         if self.config.contraction == "box":
+            local = (points - points.new_tensor(self.config.center)) / self.config.radius
             return (local.clamp(-1, 1) + 1) / 2
-        length = local.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-        squeezed = torch.where(length > 1, (2 - 1 / length) / length, 1.0) * local
-        return (squeezed + 2) / 4
+        return contract(points, self.config.center, self.config.radius)
 
     @property
     def num_parents(self) -> int:

@@ -102,6 +102,25 @@ class PosedImages:
             raise ValueError(f"depths must not be negative (0 = unknown), but one is {self.depths.min():.4g}.")
 
 
+@dataclass(frozen=True)
+class Captures:
+    """Pictures with cameras, and what else their reconstruction knows.
+
+    Attributes:
+        posed: pictures and cameras; masks are the pixels that count, where some do not.
+        positions: of sparse points in scene units [points, 3]; none where the capture has none.
+        rgb: their colours in [0, 1] [points, 3].
+        names: of the pictures, in the order of `posed`.
+        bounds: nearest and farthest depth of each view in scene units [views, 2], where the capture says them.
+    """
+
+    posed: PosedImages
+    positions: Float[Tensor, "points 3"]
+    rgb: Float[Tensor, "points 3"]
+    names: tuple[str, ...]
+    bounds: Float[Tensor, "views 2"] | None = None
+
+
 def check_cameras(viewmats: Float[Tensor, "views 4 4"], Ks: Float[Tensor, "views 3 3"]) -> None:
     """Refuses matrices that are no OpenCV cameras.
 
@@ -173,7 +192,10 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf) -> f
     Raises:
         ValueError: naming the argument.
     """
-    allowed = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    if high < math.inf:
+        allowed = f"from {low:g} to {high:g}"
+    else:
+        allowed = "that is finite" if low == -math.inf else f"of at least {low:g}"
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):

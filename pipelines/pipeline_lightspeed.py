@@ -15,14 +15,12 @@ from ..hub_models.rendering.cameras import camera_centres
 from ..hub_models.rendering.pixel_rays import pixel_rays
 from .fitting.field_lightspeed import LightSpeedFit, fit_field, range_of
 from .fitting.slabs_lightspeed import SceneHints
-from .inputs import PosedImages, check_count, check_side, require
+from .inputs import PosedImages, check_choice, check_count, check_side, require
 from .outputs import ImageOutput
 from .repository import RepositoryMixin
 from .scene import SceneMixin
-from .scene_cameras import UP, Cameras
-from .view_ranges import GridViews, OrbitViews, views_of
-
-FOCAL_TOLERANCE = 0.1
+from .scene_cameras import DIRECTIONS, UP, Cameras
+from .view_ranges import GridViews, OrbitViews, check_focal_lengths, views_of
 
 
 class LightSpeedPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
@@ -98,16 +96,8 @@ class LightSpeedPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
             return
         for name in ("width", "height"):
             check_side(name, getattr(cameras, name), self.field.scale)
-        if seen is None:
-            return
-        wanted = torch.tensor(seen.focal)
-        focal = cameras.Ks[:, [0, 1], [0, 1]].cpu()
-        off = ((focal / wanted - 1).abs() > FOCAL_TOLERANCE).any(1)
-        near = " and ".join(f"{value:.1f}" for value in wanted.tolist())
-        require(
-            not off.any(), "focal lengths in Ks", [round(value, 1) for value in focal[off][:1].flatten().tolist()],
-            f"within a tenth of {near} pixels, for a ray of this field stands for a block of pixels of that size",
-        )  # fmt: skip
+        if seen is not None:
+            check_focal_lengths(cameras.Ks, seen.focal)
 
     def _picture(self, cameras: Cameras, camera: int) -> Float[Tensor, "1 3 height width"]:
         which = slice(camera, camera + 1)
@@ -144,6 +134,10 @@ class LightSpeedPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
             ValueError: an argument is not as it must be, or cameras to which no light slab can be given.
             OSError: the folder cannot be written to.
         """
+        if not isinstance(source, PosedImages):
+            kind = type(source).__name__
+            raise ValueError(f"source must be PosedImages, as `read_captures` makes them of a folder, not {kind}.")
+        check_choice("up", up, DIRECTIONS)
         how = LightSpeedFit(**settings)
         field = fit_field(source, how, SceneHints(points, nearest), output, resume=resume, progress=progress)
         return cls(field.eval(), range_of(field, source, up).to_config())

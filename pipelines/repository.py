@@ -168,11 +168,7 @@ def save_repository(
     folder = Path(folder)
     if not type(pipeline).__module__.startswith(f"{PACKAGE}."):
         raise ValueError(f"{type(pipeline).__name__} is no pipeline of {PACKAGE}: use its save_pretrained.")
-    if folder.exists() and not (folder.is_dir() and ((folder / INDEX).is_file() or not any(folder.iterdir()))):
-        raise ValueError(f"{folder} exists and is no checkpoint repository: choose another folder.")
-    blocking = next((parent for parent in folder.parents if parent.is_file()), None)
-    if blocking is not None:
-        raise ValueError(f"{folder} cannot be made: {blocking} is a file.")
+    refuse_other_folder(folder)
     old_readme = folder / "README.md"
     if readme is None and old_readme.is_file():
         readme = old_readme.read_text(encoding="utf-8")
@@ -184,6 +180,20 @@ def save_repository(
         _write_readme(pipeline, draft, readme, folder.name)
         check_repository(draft, digests=True)
     return folder
+
+
+def refuse_other_folder(folder: str | os.PathLike) -> None:
+    """Refuses a place where `save_repository` writes nothing, before any work is done for it.
+
+    Raises:
+        ValueError: when `folder` or a folder above it is something else.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and ((folder / INDEX).is_file() or not any(folder.iterdir()))):
+        raise ValueError(f"{folder} exists and is no checkpoint repository: choose another folder.")
+    blocking = next((parent for parent in folder.parents if parent.is_file()), None)
+    if blocking is not None:
+        raise ValueError(f"{folder} cannot be made: {blocking} is a file.")
 
 
 def check_repository(

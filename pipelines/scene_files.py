@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from ..hub_models.rendering.gaussians import Gaussians
 from ..hub_models.rendering.splat_files import suffix_of
 from . import METHODS
-from .export.contract import CONTRACT
+from .export.contract import CONTRACT, read_contract
 from .export.runtime import load_bundle
 from .loading import load_pipeline
 from .repository import INDEX
@@ -47,10 +47,8 @@ def unpacked_scene(source: Path) -> UnpackedScene | None:
         FileNotFoundError: there is no such file, or a bundle lacks one.
         ValueError: it is damaged, or holds no splats.
     """
-    if (source / INDEX).is_file():
-        return _saved_scene(source)
-    if (source / CONTRACT).is_file():
-        return _unpacked(load_bundle(source), source)
+    if (source / INDEX).is_file() or (source / CONTRACT).is_file():
+        return _unpacked(source)
     slug = suffix_of(source)[1:]
     name = f"{HUB_MODELS}.container_{slug}"
     if slug not in METHODS or find_spec(name) is None:
@@ -59,20 +57,40 @@ def unpacked_scene(source: Path) -> UnpackedScene | None:
     return UnpackedScene(container.decode_scene(data).expand(), _circle(container.stored_circle(data)))
 
 
-def _saved_scene(folder: Path) -> UnpackedScene:
-    name = DiffusionPipeline.load_config(folder).get("_class_name")
-    name = name[-1] if isinstance(name, list) else name
-    owner = next((s for s, tasks in METHODS.items() if any(t.endswith(f":{name}") for t in tasks.values())), None)
-    pipeline = None if owner is None else load_pipeline(owner, str(folder), on_cpu=True)
-    if pipeline is None:
-        raise ValueError(f"{folder} must hold splats, but its pipeline {name} has none.")
-    return _unpacked(pipeline, folder)
+def scene_slug(source: Path) -> str | None:
+    """The method of this package whose pipeline a folder holds, saved or exported; None for all else.
+
+    Raises:
+        ValueError: the contract of an exported bundle is damaged.
+    """
+    if (source / INDEX).is_file():
+        ending = f":{_stored_name(source)}"
+        return next((slug for slug, tasks in METHODS.items() if any(t.endswith(ending) for t in tasks.values())), None)
+    return read_contract(source).slug if (source / CONTRACT).is_file() else None
 
 
-def _unpacked(pipeline: DiffusionPipeline, folder: Path) -> UnpackedScene:
+def scene_pipeline(source: Path, slug: str) -> DiffusionPipeline:
+    """The pipeline of a folder whose `scene_slug` is given, on the CPU.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: one is damaged.
+    """
+    return load_pipeline(slug, str(source), on_cpu=True) if (source / INDEX).is_file() else load_bundle(source)
+
+
+def _unpacked(folder: Path) -> UnpackedScene:
+    slug = scene_slug(folder)
+    pipeline = None if slug is None else scene_pipeline(folder, slug)
     if not hasattr(pipeline, "gaussians"):
-        raise ValueError(f"{folder} must hold splats, but its pipeline {type(pipeline).__name__} has none.")
+        name = _stored_name(folder) if pipeline is None else type(pipeline).__name__
+        raise ValueError(f"{folder} must hold splats, but its pipeline {name} has none.")
     return UnpackedScene(pipeline.gaussians(), _circle(pipeline.config.circle))
+
+
+def _stored_name(folder: Path) -> str | None:
+    name = DiffusionPipeline.load_config(folder).get("_class_name")
+    return name[-1] if isinstance(name, list) else name
 
 
 def _circle(stored: Mapping[str, Any] | None) -> Circle | None:

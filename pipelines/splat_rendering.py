@@ -1,4 +1,4 @@
-"""`pocket render`: pictures of a file of Gaussian splats, from cameras on a circle or from those of a capture."""
+"""Pictures of a file of Gaussian splats, from cameras on a circle or from those of a capture."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +9,10 @@ from jaxtyping import Float
 from PIL import ImageColor
 from torch import Tensor
 
-from .contact_sheet import contact_sheet
 from .inputs import check_count, check_number, require
+from .picture_series import save_series
 from .scene_cameras import Cameras, turntable
 from .splat_conversion import read_scene
-
-FRAME_MILLISECONDS = 66
-SHEET_FRAMES = 8
 
 
 def render_splats(
@@ -30,7 +27,7 @@ def render_splats(
     level: int = 0,
     progress: Callable[[float], None] = lambda more: None,
 ) -> int:
-    """Renders a file into a folder: a PNG a camera, all of them as turntable.webp, and some on sheet.png.
+    """Renders a file into a folder, as `save_series` writes pictures.
 
     Args:
         source: as `read_source` takes it.
@@ -62,15 +59,7 @@ def render_splats(
         cameras = turntable(gaussians, frames, width, height, **changes)
     elif cameras is None:
         cameras = replace(scene.circle, **changes).cameras(frames, width, height)
-    pictures = []
-    for index in range(len(cameras)):
-        pictures.append(cameras.picture(gaussians, index, colour))
-        pictures[-1].save(folder / f"frame_{index:04d}.png")
-        progress(1)
-    first, *rest = pictures
-    first.save(folder / "turntable.webp", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
-    shown = pictures[:: max(1, len(pictures) // SHEET_FRAMES)][:SHEET_FRAMES]
-    contact_sheet(shown, [""] * len(shown)).save(folder / "sheet.png")
+    save_series((cameras.picture(gaussians, index, colour) for index in range(len(cameras))), folder, progress)
     return len(gaussians)
 
 

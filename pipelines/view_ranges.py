@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -17,6 +17,7 @@ LOOP_SHARE = 0.7
 """Of the half sides of a grid's area, or of an orbit's elevations, that a path runs along."""
 NODS = 2
 """Times that a path around an orbit goes up and down."""
+FOCAL_TOLERANCE = 0.1
 SPREAD = 1e-6
 """Of slopes of the cameras' middle rays, below which the cameras look at a plane at infinity."""
 
@@ -53,6 +54,14 @@ class ViewRange:
         """So many cameras along a closed path through the range."""
         check_count("frames", frames)
         return self._cameras([self._on_path(frame / frames) for frame in range(frames)])
+
+    def alike(self, cameras: Cameras) -> Cameras:
+        """Cameras in the same places whose pictures have the range's focal lengths and size, cut evenly."""
+        Ks, size = cameras.Ks.clone(), torch.tensor([cameras.width, cameras.height])
+        zoom = torch.tensor(self.focal) / Ks[:, [0, 1], [0, 1]].median(0).values
+        Ks[:, :2] *= zoom[:, None]
+        Ks[:, :2, 2] -= ((size * zoom - torch.tensor([self.width, self.height])) / 2).round(decimals=3).floor()
+        return replace(cameras, Ks=Ks, width=self.width, height=self.height)
 
     def to_config(self) -> dict[str, Any]:
         """All fields as JSON holds them; `views_of` makes the range again."""
@@ -195,6 +204,26 @@ def views_of(stored: Mapping[str, Any]) -> GridViews | OrbitViews:
     return RANGES[kind](**{name: stored[name] for name in names})
 
 
+def check_focal_lengths(Ks: Float[Tensor, "cameras 3 3"], focal: Sequence[float]) -> None:
+    """Refuses cameras to which a block of pixels is another cone of rays than a light field has learned.
+
+    Raises:
+        ValueError: for focal lengths that are not about the given ones, in pixels.
+    """
+    wanted, found = torch.tensor(focal), Ks[:, [0, 1], [0, 1]].cpu()
+    off = ((found / wanted - 1).abs() > FOCAL_TOLERANCE).any(1)
+    near = " and ".join(f"{value:.1f}" for value in wanted.tolist())
+    require(
+        not off.any(), "focal lengths in Ks", [round(value, 1) for value in found[off][:1].flatten().tolist()],
+        f"within a tenth of {near} pixels, for a ray of a light field stands for a block of pixels of that size",
+    )  # fmt: skip
+
+
+def typical_focal(Ks: Float[Tensor, "cameras 3 3"]) -> tuple[float, float]:
+    """Medians of cameras' focal lengths, in pixels."""
+    return tuple(Ks[:, [0, 1], [0, 1]].median(0).values.tolist())
+
+
 def focus_of(viewmat: Float[Tensor, "4 4"], posed: PosedImages) -> float | None:
     """Distance of the plane, across the axis of a camera, in which the middles of all pictures lie nearest together.
 
@@ -223,10 +252,10 @@ def _in_frame(viewmat: Float[Tensor, "4 4"], posed: PosedImages) -> Float[Tensor
 
 
 def _size(posed: PosedImages) -> dict[str, Any]:
-    focal = posed.Ks[:, [0, 1], [0, 1]].median(0).values
-    return {"focal": tuple(focal.tolist()), "width": posed.width, "height": posed.height}
+    return {"focal": typical_focal(posed.Ks), "width": posed.width, "height": posed.height}
 
 
 def _numbers(name: str, values: Sequence[float], count: int, least: float) -> tuple[float, ...]:
-    require(len(values) == count, name, list(values), f"{count} numbers")
+    listed = isinstance(values, Sequence) and len(values) == count
+    require(listed, name, values, f"{count} numbers")
     return tuple(check_number(name, value, least) for value in values)

@@ -54,6 +54,7 @@ COMPONENTS = {
     ("pocket_diffusers.hub_models.length_estimator_controlmm", "ControlMMLengthEstimator"),
     ("pocket_diffusers.hub_models.evaluator_controlmm", "MotionTextEvaluator"),
     ("pocket_diffusers.hub_models.field_lightspeed", "LightSpeedField"),
+    ("pocket_diffusers.hub_models.radiance_lightspeed", "LightSpeedRadianceField"),
 }
 # What its field has a name for is called so, not by the method's stem.
 NAMED_BY_THE_FIELD = {"MotionRVQVAE", "MotionTextEvaluator"}
@@ -65,6 +66,7 @@ PIPELINES = {
     ("pocket_diffusers.pipelines.pipeline_lpgs", "LPGSPipeline"),
     ("pocket_diffusers.pipelines.pipeline_bitsfusion", "BitsFusionPipeline"),
     ("pocket_diffusers.pipelines.pipeline_controlmm", "ControlMMPipeline"),
+    ("pocket_diffusers.pipelines.pipeline_lightspeed", "LightSpeedPipeline"),
 }
 
 SHARED_RECIPE = "recipe_encoders"  # of the CLIPs that serve all methods

@@ -1,10 +1,13 @@
 """The `pocket` command: what a newcomer reads, and what is said when something is wrong."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +55,8 @@ OPTIONS = {
     "generate": "prompt prompts-file input negative-prompt model steps guidance num-images height width seed output"
     " overwrite runtime",
     "train": "stage preset resume set seed output",
-    "fit": "budget-mb codec steps size children cameras up level resume seed output",
+    "fit": "steps size preset slab sub-scenes field-of-view focus-distance budget-mb children codec cameras up level"
+    " resume seed output",
     "convert": "level sh-degree spz-version quality budget-mb cameras up overwrite",
     "quantize": "bits recipe cache-steps calibrate train set component output overwrite",
     "render": "turntable size elevation up cameras background level output overwrite",
@@ -82,6 +86,7 @@ def test_help_names_every_option_with_an_example(verb):
 def test_help_says_that_scenes_of_methods_are_read(verb):
     text = " ".join(run(verb, "--help").replace("│", " ").split())
     assert ".lpgs" in text and "a saved pipeline that holds a scene" in text
+    assert verb == "convert" or "a light field" in text
 
 
 @pytest.mark.parametrize("megabytes", ["inf", "nan", "-1"])
@@ -101,6 +106,126 @@ def test_a_plain_codec_writes_the_file_of_convert_and_what_it_unpacks_to(capsys,
     assert sorted(path.name for path in made.parent.iterdir()) == ["scene.ply", "scene.splatz"]
     said = complaint(capsys, "fit", "lpgs", str(made), "--codec", "zip", "-o", str(tmp_path / "none"))
     assert "--codec must be one of lpgs, plain, not 'zip'" in said and not (tmp_path / "none").exists()
+
+
+def write_grid(path: Path, rows: int = 3, columns: int = 3, sides: tuple[int, ...] = (16,)) -> Path:
+    """A zip of a camera grid, whose pictures of a stripe have these sides by turns."""
+    pictures = [Image.new("RGB", (side, side), (40, 90, 160)) for side in sides]
+    with zipfile.ZipFile(path, "w") as packed:
+        for row, column in product(range(rows), range(columns)):
+            picture = pictures[(row * columns + column) % len(sides)]
+            picture.paste((250, 200, 20), (4 + column, 4 - row, 8 + column, 12 - row))
+            with packed.open(f"{row:02}_{column:02}.png", "w") as file:
+                picture.save(file, format="PNG")
+    return path
+
+
+def test_a_camera_grid_becomes_a_light_field_that_is_rendered(capsys, tmp_path, monkeypatch):
+    from pocket_diffusers.pipelines import LightSpeedPipeline
+
+    monkeypatch.chdir(tmp_path)
+    write_grid(Path("grid.zip"))
+    fit = ("fit", "lightspeed", "grid.zip", "--steps", "3", "--size", "16", "--field-of-view", "50", "-o", "field")
+    said = run(*fit)
+    assert "step 3/3" in said and "left 0:00:00" in said and "light field of 711,123 parameters: 1," in said
+    assert said.endswith(" dB on 1 view that it never saw: look at field/sheet.png\n")
+    record = json.loads(Path("field/run.json").read_text())
+    assert record["command"] == "pocket fit lightspeed" and record["seed"] == 0
+    inputs = record["inputs"]
+    assert inputs["source"] == "grid.zip" and inputs["field_of_view"] == 50 and inputs["slab"] == "auto"
+    assert inputs["result"]["held_out"] == 1 and "sheet.png" in record["files"]
+    seen = LightSpeedPipeline.from_pretrained("field").view_range
+    assert (seen.kind, seen.width, seen.height) == ("grid", 16, 16)
+    assert seen.focal[0] == pytest.approx(8 / math.tan(math.radians(25)), rel=1e-5)
+    assert sorted(path.name for path in Path().iterdir()) == ["field", "field-fit", "grid.zip"]
+    assert "step" not in run(*fit).partition("Fitted")[0], "the run that is there is finished"
+
+    said = run("render", "field", "--turntable", "2", "-o", "path")
+    assert said.startswith("Rendered a light field in ") and said.endswith("look at path/sheet.png\n")
+    assert sorted(path.name for path in Path("path").glob("frame_*")) == ["frame_0000.png", "frame_0001.png"]
+    assert Image.open("path/frame_0000.png").size == (16, 16) and Path("path/turntable.webp").is_file()
+    run("render", "field", "--cameras", "grid.zip", "-o", "grid")
+    assert len(list(Path("grid").glob("frame_*.png"))) == 9
+    for option, value in {"size": "16", "up": "z", "elevation": "3", "background": "red", "level": "0"}.items():
+        sentence = complaint(capsys, "render", "field", f"--{option}", value, "-o", "none")
+        assert f"--{option} is for splats, and field is a light field" in sentence
+    assert not Path("none").exists()
+    assert "its pipeline LightSpeedPipeline has none" in complaint(capsys, "convert", "field", "a.ply")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["grid.zip", "--children", "2"], "--children is for lpgs."),
+        (["grid.zip", "--budget-mb", "2"], "--budget-mb is for lpgs."),
+        (["grid.zip", "--codec", "plain"], "--codec is for lpgs."),
+        (["a.ply"], "lightspeed is fitted to photographs with cameras, but a.ply is a file of splats."),
+        (["nowhere"], "nowhere is no capture"),
+        (["one.zip"], "one.zip must hold at least two views of a grid"),
+        (["four.zip"], "a grid to hold views out of must be at least 3 views long, not '2 x 2'."),
+        (["mixed.zip"], "01_00.png must have 16 x 16 pixels (width x height) as 00_00.png has, not 20 x 20."),
+        (["outside.zip"], "outside.zip must hold files that lie inside of it, not '../00_00.png'."),
+        (["bomb.zip"], "bomb.zip must unpack to at most 2,000 MB, not 6,000 MB."),
+        (["broken.zip"], "broken.zip is no zip archive, or a damaged one."),
+        (["grid.zip", "--field-of-view", "200"], "field_of_view must be a number from 1 to 179, not 200.0."),
+        (["grid.zip", "--focus-distance", "nan"], "focus_distance must be a number of at least 1e-06, not nan."),
+        (["lens.zip", "--field-of-view", "40"], "field_of_view must be left out"),
+        (["grid.zip", "--preset", "huge"], "preset must be one of paper, paper-frontal, nano, not 'huge'."),
+        (["grid.zip", "--slab", "cube"], "slab must be one of auto, grid, ndc, box, not 'cube'."),
+        (["grid.zip", "--slab", "ndc"], "points must be given for slab 'ndc', or the scene's nearest depth"),
+        (["grid.zip", "--sub-scenes", "10"], "must be a whole number from 1 to 8, the places of cameras, not 10."),
+        (["grid.zip", "-o", "taken"], "taken exists and is no checkpoint repository: choose another folder."),
+    ],
+)
+def test_bad_captures_leave_nothing(capsys, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    write_grid(Path("grid.zip"))
+    write_grid(Path("one.zip"), 1, 1)
+    write_grid(Path("four.zip"), 2, 2)
+    write_grid(Path("mixed.zip"), sides=(16, 16, 16, 20, 16))
+    Path("broken.zip").write_bytes(Path("grid.zip").read_bytes()[:300])
+    picture = zipfile.ZipFile("grid.zip").read("00_00.png")
+    with zipfile.ZipFile("outside.zip", "w") as packed:
+        packed.writestr("../00_00.png", picture)
+    with zipfile.ZipFile("lens.zip", "w") as packed:
+        for column in range(3):
+            packed.writestr(f"Camera_00_{column:02}_0.000000_{column}.500000_30_36.png", picture)
+    with zipfile.ZipFile("bomb.zip", "w") as packed:
+        for row, column in product(range(2), range(3)):
+            packed.writestr(f"{row:02}_{column:02}.png", b"")
+    Path("bomb.zip").write_bytes(_told_larger(Path("bomb.zip").read_bytes(), 1_000_000_000))
+    Path("taken").mkdir()
+    Path("taken", "notes.txt").write_text("mine")
+    there = sorted(path.name for path in tmp_path.iterdir())
+    output = [] if "-o" in arguments else ["-o", "out"]
+    assert named in complaint(capsys, "fit", "lightspeed", *arguments, *output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+
+
+def _told_larger(archive: bytes, size: int) -> bytes:
+    """An archive of empty files whose list says of each that it has so many bytes, unpacked."""
+    entry = archive.index(b"PK\1\2")
+    listed = archive[entry:].split(b"PK\1\2")
+    return archive[:entry] + b"PK\1\2".join(
+        part[:20] + size.to_bytes(4, "little") + part[24:] if part else part for part in listed
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--slab", "box", "--slab is for lightspeed."),
+        ("--sub-scenes", "2", "--sub-scenes is for lightspeed."),
+        ("--level", "1", "--level is for a file of splats."),
+        ("--cameras", "grid.zip", "--cameras is for a file of splats."),
+        ("--steps", "9", "the capture's sparse points must be at least 2, as COLMAP finds them, not 0."),
+    ],
+)
+def test_a_camera_grid_is_not_for_lpgs(capsys, tmp_path, monkeypatch, option, value, named):
+    monkeypatch.chdir(tmp_path)
+    write_grid(Path("grid.zip"))
+    assert named in complaint(capsys, "fit", "lpgs", "grid.zip", option, value)
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.zip"]
 
 
 def test_every_option_has_a_help_text():
@@ -172,7 +297,7 @@ def test_train_without_a_stage_lists_them_in_order(capsys):
     assert stages == sorted(stages) and "nano" in text and "paper" in text
     shared = run("train", "encoders")
     assert "pocket train encoders --stage clip" in shared and "--stage judge" in shared and "paper" not in shared
-    known = "snapgen, ascan, lpgs, bitsfusion, controlmm, encoders"
+    known = "snapgen, ascan, lpgs, bitsfusion, controlmm, lightspeed, encoders"
     assert f"unknown: use one of {known}" in complaint(capsys, "train", "encodings")
 
 

@@ -45,7 +45,7 @@ class FieldPreset(Preset):
 
     split: str = "test"
     scene: int = 0
-    num_pictures: int = 240
+    num_pictures: int = 960
     held_out: int = 24
     mixed_precision: str = "no"
     model: str
@@ -83,7 +83,7 @@ class FieldPreset(Preset):
 
 # fmt: off
 FIELD = {
-    "nano":          FieldPreset(model="nano", image_size=256, batch_size=2, steps=7_500, learning_rate=2e-3,
+    "nano":          FieldPreset(model="nano", image_size=256, batch_size=2, steps=12_000, learning_rate=2e-3,
                                  grid_rate=2e-2, sub_scenes=5, up="y", scene=35),
     # MobileR2L's schedule, over the number of steps that is remembered of LightSpeed.
     "paper":         FieldPreset(model="paper", image_size=800, batch_size=10, steps=240_000, learning_rate=5e-4,
@@ -97,16 +97,10 @@ FIELD = {
 # Stage field
 
 
-def hints_of(captures: Captures) -> SceneHints:
-    """What a capture knows of its scene beside the pictures."""
-    nearest = None if captures.bounds is None else float(captures.bounds.min())
-    return SceneHints(captures.positions if len(captures.positions) else None, nearest)
-
-
 def train_field(preset: FieldPreset, run: StageRun) -> Path:
     seen, _ = preset.captures()
     how = preset.fit()
-    field, views = new_field(seen.posed, how, hints_of(seen))
+    field, views = new_field(seen.posed, how, SceneHints.of_captures(seen))
     views = views.to(run.device)
     objective = LightFieldFit(field, views, how.learning_rate, how.grid_rate)
     run.learn(objective, views.batches(how.seed, how.batch_views))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 Point = tuple[float, float, float]
 UP: Point = (0.0, 1.0, 0.0)
+MEAN_AXES = 1e-3  # of the cross product of cameras' mean axes, below which they cancel
 
 
 def look_at(
@@ -116,6 +117,7 @@ def mean_camera(viewmats: Float[Tensor, "cameras 4 4"]) -> Float[Tensor, "4 4"]:
     Raises:
         ValueError: if the cameras' axes cancel, as those of a whole orbit do.
     """
-    eye, forward = camera_centres(viewmats).mean(0), viewmats[:, 2, :3].mean(0)
-    _unit(forward, "the mean of the cameras' axes must not be zero")
-    return look_at(eye, eye + forward, -viewmats[:, 1, :3].mean(0))
+    eye, forward, up = camera_centres(viewmats).mean(0), viewmats[:, 2, :3].mean(0), -viewmats[:, 1, :3].mean(0)
+    if not float(torch.linalg.vector_norm(torch.linalg.cross(forward, up))) > MEAN_AXES:
+        raise ValueError("cameras must look about the same way, not all around.")
+    return look_at(eye, eye + forward, up)

@@ -36,10 +36,29 @@ def pixel_rays(
         raise ValueError(f"height and width must be multiples of {scale}, not {height} and {width}.")
     u = (torch.arange(width // scale, dtype=Ks.dtype, device=Ks.device) + 0.5) * scale
     v = (torch.arange(height // scale, dtype=Ks.dtype, device=Ks.device)[:, None] + 0.5) * scale
-    fx, skew, cx, fy, cy = (Ks[..., i, j, None, None] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2)))
-    y = ((v - cy) / fy).expand(*Ks.shape[:-2], len(v), len(u))
-    x = (u - cx - skew * y) / fx
-    in_camera = torch.stack((x, y, torch.ones_like(y)), -1)  # [*batch, rows, columns, 3]
+    in_camera = _in_camera(Ks[..., None, None, :, :], u, v)  # [*batch, rows, columns, 3]
     rotation = viewmats[..., None, :3, :3]  # [*batch, 1, 3, 3]: rows are the camera axes in the world
     directions = in_camera @ rotation
     return camera_centres(viewmats)[..., None, None, :].expand(directions.shape), directions
+
+
+def rays_through(
+    viewmats: Float[Tensor, "rays 4 4"], Ks: Float[Tensor, "rays 3 3"], places: Float[Tensor, "rays 2"]
+) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
+    """Rays in the world as of `pixel_rays`, each through a place in the picture of a camera of its own.
+
+    Args:
+        viewmats, Ks: of each ray's camera.
+        places: right and down in pixels from the picture's corner, pixel centres at +0.5.
+    """
+    in_camera = _in_camera(Ks, *places.unbind(-1))
+    return camera_centres(viewmats), (in_camera[:, None] @ viewmats[:, :3, :3])[:, 0]
+
+
+def _in_camera(Ks: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Directions in cameras' axes, with length 1 along z, through pixels (u, v)."""
+    fx, skew, cx, fy, cy = (Ks[..., i, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2)))
+    y = (v - cy) / fy
+    x = (u - cx - skew * y) / fx
+    y = y.expand_as(x)
+    return torch.stack((x, y, torch.ones_like(y)), -1)

@@ -1,22 +1,22 @@
 """A LightSpeed field fitted to the pictures of one scene."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from ...hub_models.field_lightspeed import LightSpeedField
 from ..inputs import PosedImages, check_choice, check_count, check_number
-from ..view_ranges import GridViews, OrbitViews
+from ..view_ranges import GridViews, OrbitViews, check_focal_lengths, typical_focal
 from .light_field_fitting import LightFieldFit, RayViews, whole_blocks
 from .loop import FitSettings, fit
-from .slabs_lightspeed import SceneHints, Slab, place_slabs
+from .slabs_lightspeed import SceneHints, Slab, is_from_all_around, place_slabs
 
 WARMUP = 50
-ALL_AROUND = 0.5
-"""Length of the mean of the cameras' unit axes, below which they look from all around."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,13 @@ class LightSpeedFit:
         for name in ("learning_rate", "grid_rate"):
             check_number(name, getattr(self, name), 1e-9)
 
-    def settings(self, posed: PosedImages) -> FitSettings:
-        """What a run is; the sum of all pixels tells it from that of other pictures."""
+    def settings(self, posed: PosedImages, hints: SceneHints | None = None) -> FitSettings:
+        """What a run is; a digest tells pictures, cameras and hints from others."""
         free = ("steps", "seed", "save_every")
         wishes = {name: value for name, value in asdict(self).items() if name not in free}
-        about = {"pictures": list(posed.images.shape), "light": float(posed.images.double().sum())}
+        hints = hints or SceneHints()
+        given = [posed.images, posed.viewmats, posed.Ks, *([] if hints.points is None else [hints.points])]
+        about = {"pictures": list(posed.images.shape), "digest": _digest(given), "nearest": hints.nearest}
         return FitSettings(
             steps=self.steps, seed=self.seed, schedule="cosine", warmup_steps=min(WARMUP, self.steps),
             save_every=self.save_every, preview_every=self.save_every, identity={**wishes, **about},
@@ -71,10 +73,11 @@ def new_field(posed: PosedImages, how: LightSpeedFit, hints: SceneHints) -> tupl
     """A field with new weights and its slabs, and the pictures by their rays.
 
     Raises:
-        ValueError: as `place_slabs` does.
+        ValueError: for focal lengths that differ much, and as `place_slabs` does.
     """
     torch.manual_seed(how.seed)
     made = LightSpeedField.from_preset(how.preset, **how.options)
+    check_focal_lengths(posed.Ks, typical_focal(posed.Ks))
     weights = place_slabs(made, posed, how.slab, hints, how.seed)
     return made, RayViews.of_pictures(posed, made.scale, weights)
 
@@ -96,18 +99,25 @@ def fit_field(
         running: `resume` and `progress` of `fit`.
 
     Raises:
-        ValueError: as `place_slabs` does.
+        ValueError: as `new_field` does.
     """
-    made, views = new_field(posed, how, hints or SceneHints())
+    hints = hints or SceneHints()
+    made, views = new_field(posed, how, hints)
     made, views = made.to(posed.images.device), views.to(posed.images.device)
     objective = LightFieldFit(made, views, how.learning_rate, how.grid_rate)
-    fit(objective, views.batches(how.seed, how.batch_views), how.settings(posed), output, **running)
+    fit(objective, views.batches(how.seed, how.batch_views), how.settings(posed, hints), output, **running)
     return made
 
 
 def range_of(made: LightSpeedField, posed: PosedImages, up: str) -> GridViews | OrbitViews:
     """From where a field is looked at: around, where it has several sub-scenes, or in the area of its cameras."""
     posed = whole_blocks(posed, made.scale)
-    axes = posed.viewmats[:, 2, :3]
-    around = made.config.num_sub_scenes > 1 or float(axes.mean(0).norm()) < ALL_AROUND
+    around = made.config.num_sub_scenes > 1 or is_from_all_around(posed)
     return OrbitViews.of_pictures(posed, up) if around else GridViews.of_pictures(posed)
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    content = sha256()
+    for tensor in tensors:
+        content.update(tensor.detach().cpu().contiguous().numpy())
+    return content.hexdigest()

@@ -46,7 +46,7 @@ class RayViews:
     def of_pictures(
         cls, posed: PosedImages, scale: int, weights: Float[Tensor, "views sub_scenes"] | None = None
     ) -> Self:
-        """Views of photographs; rows and columns beyond a multiple of `scale`, at the bottom and right, are left out.
+        """Views of photographs, without the rows and columns at their edges that `whole_blocks` leaves out.
 
         Args:
             posed: pictures with cameras.
@@ -95,17 +95,21 @@ def _places(total: int, first: int, size: int, seed: int) -> Int[Tensor, " size"
 
 
 def whole_blocks(posed: PosedImages, scale: int) -> PosedImages:
-    """Pictures without the rows and columns, at the bottom and right, that do not fill a block; cameras stay.
+    """Pictures without the rows and columns that do not fill a block, half of them at each side.
 
     Raises:
         ValueError: for pictures smaller than a block.
     """
     require(min(posed.height, posed.width) >= scale, "pictures", f"{posed.height} x {posed.width}",
             f"at least {scale} x {scale} pixels")  # fmt: skip
-    rows, columns = (side // scale * scale for side in (posed.height, posed.width))
+    top, left = posed.height % scale // 2, posed.width % scale // 2
+    rows = slice(top, top + posed.height // scale * scale)
+    columns = slice(left, left + posed.width // scale * scale)
     cut = {name: getattr(posed, name) for name in ("depths", "masks")}
-    cut = {name: value if value is None else value[:, :rows, :columns] for name, value in cut.items()}
-    return replace(posed, images=posed.images[:, :, :rows, :columns].contiguous(), **cut)
+    cut = {name: value if value is None else value[:, rows, columns] for name, value in cut.items()}
+    Ks = posed.Ks.clone()
+    Ks[:, :2, 2] -= Ks.new_tensor([left, top])
+    return replace(posed, images=posed.images[:, :, rows, columns].contiguous(), Ks=Ks, **cut)
 
 
 class LightFieldFit:

@@ -1,7 +1,7 @@
 """`pocket fit lpgs`: a folder with a scene of at most so many bytes, and how far its pictures are off."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from ...hub_models.container_lpgs import decode_scene, storage_report
 from ...hub_models.rendering.gaussians import Gaussians
 from ..files import whole_file
-from ..inputs import PosedImages, check_count
+from ..inputs import Captures, PosedImages, check_count, check_number, require
 from ..scene_cameras import UP, Cameras
 from ..splat_compression import cameras_around, covered_psnr, importance_of, split_cameras
 from ..splat_conversion import num_bytes, read_source, save_splats
@@ -22,8 +22,10 @@ from .splat_views import SplatViews
 
 SCENE, PLAIN = "scene.lpgs", "scene.ply"
 RUN = "fit"
-settings = LPGSFit
 SIDE = 384  # of a view, in pixels
+PICTURE_OPTIONS = {"budget_mb": 1.0, "steps": 5000, "size": SIDE, "children": 2, "seed": LPGSFit.seed}
+SPLAT_OPTIONS = {**PICTURE_OPTIONS, "codec": "lpgs", "cameras": None, "up": UP, "level": 0}
+"""What `pocket fit` may be told, and what holds if it is not."""
 FRAMES = 8  # on each circle of cameras that a fit to splats looks from
 
 
@@ -48,6 +50,38 @@ class FitReport:
     parts: dict[str, int]
     psnr: float
     held_out: int
+
+    def told(self, output: Path) -> str:
+        """One line for who asked for the fit."""
+        before = "" if self.bytes_before is None else f", {self.bytes_before:,} before"
+        return (
+            f"Fitted {self.gaussians:,} Gaussians, {self.parents:,} of them stored: {self.bytes_after:,} bytes{before};"
+            f" {self.psnr:.2f} dB on {self.held_out} views that it never saw: look at {output / PLAIN}"
+        )
+
+
+def splats_to_folder(
+    source: Path, cameras: Cameras | None, output: Path, wishes: Mapping[str, Any], resume: bool
+) -> FitReport:
+    """As `fit_splat_file`, with values of all `SPLAT_OPTIONS`."""
+    how = _settings(wishes)
+    return fit_splat_file(source, output, how, wishes["size"], cameras, wishes["up"], wishes["level"], resume)
+
+
+def pictures_to_folder(
+    seen: Captures, held_out: Captures, output: Path, wishes: Mapping[str, Any], resume: bool
+) -> FitReport:
+    """As `fit_pictures`, with values of all `PICTURE_OPTIONS`."""
+    points = len(seen.positions)
+    require(points >= 2, "the capture's sparse points", points, "at least 2, as COLMAP finds them")
+    return fit_pictures(seen.posed, held_out.posed, seen.positions, output, _settings(wishes), resume)
+
+
+def _settings(wishes: Mapping[str, Any]) -> LPGSFit:
+    max_bytes = int(check_number("--budget-mb", wishes["budget_mb"], 0) * 1e6)
+    return LPGSFit(
+        max_bytes=max_bytes, steps=wishes["steps"], seed=wishes["seed"], children_per_parent=wishes["children"]
+    )
 
 
 def fit_splat_file(

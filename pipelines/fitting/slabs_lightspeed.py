@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from ...hub_models.rendering.cameras import camera_centres, mean_camera
 from ...hub_models.rendering.light_slab import LightSlab, ndc_frame
 from ...hub_models.rendering.pixel_rays import pixel_rays
 from ...hub_models.rendering.view_clusters import ViewClusters, planes_of_box
-from ..inputs import PosedImages, check_choice, require
+from ..inputs import Captures, PosedImages, check_choice, check_number, require
 from ..scene_cameras import Circle
 from ..view_ranges import focus_of
 from .light_field_fitting import whole_blocks
@@ -22,6 +22,8 @@ Slab = Literal["auto", "grid", "ndc", "box"]
 PARALLEL = math.cos(math.radians(1.0))  # of axes of cameras of a grid
 FLAT = 0.05  # of a grid's extent, that its cameras may stand off their plane
 FACING = math.cos(math.radians(60.0))  # of axes of a forward-facing scene, from their mean
+ALL_AROUND = 0.5  # of the cross product of cameras' mean axes, which is 1 for cameras that are turned alike
+ONE_PLACE = 1e-6  # of cameras' distance from the origin, within which they all stand in one place
 DEFAULT_FOCUS = 4.0  # extents of a grid, where neither views nor points tell a depth
 FEW = 0.02  # of points, beyond a box or before a near plane
 NEAR_SHARE = 0.75  # of the nearest depth, where NDC's near plane is, as LLFF's `bd_factor`
@@ -35,10 +37,23 @@ class SceneHints:
     Attributes:
         points: on its surfaces, as structure from motion gives them.
         nearest: its smallest depth from any camera.
+
+    Raises:
+        ValueError: for points or a depth that are none.
     """
 
     points: Float[Tensor, "points 3"] | None = None
     nearest: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.nearest is not None:
+            check_number("nearest", self.nearest, 1e-9)
+        if self.points is not None:
+            is_tensor = isinstance(self.points, Tensor)
+            found = list(self.points.shape) if is_tensor else type(self.points).__name__
+            require(is_tensor and found[1:] == [3], "points", found, "a tensor [points, 3]")
+            if not self.points.isfinite().all():
+                raise ValueError("points must be finite, but hold NaN or infinity.")
 
     def box(self, posed: PosedImages) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         """Opposite corners around nearly all points, or else around what all cameras look at."""
@@ -57,6 +72,12 @@ class SceneHints:
         depths = self.points.to(viewmat) @ viewmat[2, :3] + viewmat[2, 3]
         return depths[depths > 0].float()
 
+    @classmethod
+    def of_captures(cls, captures: Captures) -> Self:
+        """What a capture knows of its scene beside the pictures."""
+        nearest = None if captures.bounds is None else float(captures.bounds.min())
+        return cls(captures.positions if len(captures.positions) else None, nearest)
+
 
 def place_slabs(
     field: LightSpeedField, posed: PosedImages, slab: Slab = "auto", hints: SceneHints | None = None, seed: int = 0
@@ -67,7 +88,7 @@ def place_slabs(
     - "ndc": normalised device coordinates of the mean camera, for forward-facing scenes;
     - "box": for each cluster of cameras two planes across its line of sight, before and behind the scene's box;
     - "auto": "box" for several sub-scenes; else "grid" for parallel cameras on a plane, "ndc" for cameras that look
-      about the same way at a scene of known depth, and "box" for all others.
+      about the same way at a scene of known depth, "grid" for other parallel cameras, and "box" for all others.
 
     Args:
         field: whose slabs are set.
@@ -83,7 +104,10 @@ def place_slabs(
         ValueError: for one view only, or for cameras to which no such slab can be given, in one sentence.
     """
     check_choice("slab", slab, get_args(Slab))
+    centres = camera_centres(posed.viewmats)
     require(len(posed) >= 2, "pictures", len(posed), "at least 2, from different places")
+    if float(_extent(centres)) <= ONE_PLACE * float(centres.abs().max()):
+        raise ValueError("pictures must be from different places, not all from one.")
     posed, hints = whole_blocks(posed, field.scale), hints or SceneHints()
     if slab == "auto":
         slab = _fitting_slab(field, posed, hints)
@@ -91,7 +115,6 @@ def place_slabs(
         return _place_boxes(field, posed, hints, seed)
     require(field.config.num_sub_scenes == 1, "num_sub_scenes", field.config.num_sub_scenes, f"1 for slab {slab!r}")
     frame, near, far = (_grid_planes if slab == "grid" else _ndc_planes)(posed, hints)
-    centres = camera_centres(posed.viewmats)
     field.set_slab(0, _holding(frame, near, far, posed, field.scale), centres.mean(0))
     return torch.ones(len(posed), 1)
 
@@ -100,14 +123,25 @@ def _fitting_slab(field: LightSpeedField, posed: PosedImages, hints: SceneHints)
     axes = posed.viewmats[:, 2, :3]
     mean = axes.mean(0)
     alike = float((axes @ mean / mean.norm().clamp_min(1e-9)).min())
-    if field.config.num_sub_scenes > 1 or alike < FACING:
+    if field.config.num_sub_scenes > 1 or alike < FACING or is_from_all_around(posed):
         return "box"
+    known = hints.nearest is not None or len(hints.depths(mean_camera(posed.viewmats))) > 0
     if alike > PARALLEL:
-        places = camera_centres(posed.viewmats) @ mean / mean.norm()
-        extent = float((camera_centres(posed.viewmats).amax(0) - camera_centres(posed.viewmats).amin(0)).max())
-        if float(places.max() - places.min()) <= FLAT * extent:
-            return "grid"
-    return "ndc" if hints.nearest is not None or len(hints.depths(mean_camera(posed.viewmats))) else "box"
+        places = camera_centres(posed.viewmats)
+        is_flat = float(_extent(places @ mean / mean.norm())) <= FLAT * float(_extent(places))
+        return "grid" if is_flat or not known else "ndc"
+    return "ndc" if known else "box"
+
+
+def is_from_all_around(posed: PosedImages) -> bool:
+    """Whether cameras look so many ways, or are turned so differently, that none stands for them all."""
+    ahead, down = (posed.viewmats[:, row, :3].mean(0) for row in (2, 1))
+    return float(torch.linalg.cross(ahead, down).norm()) < ALL_AROUND
+
+
+def _extent(places: Tensor) -> Tensor:
+    """The longest side of a box around places."""
+    return (places.amax(0) - places.amin(0)).max()
 
 
 def _grid_planes(posed: PosedImages, hints: SceneHints) -> tuple[Tensor, float, float]:
@@ -116,8 +150,7 @@ def _grid_planes(posed: PosedImages, hints: SceneHints) -> tuple[Tensor, float, 
     if focus is None and len(depths):
         focus = float(depths.median())
     if focus is None:
-        places = camera_centres(posed.viewmats)
-        focus = DEFAULT_FOCUS * float((places.amax(0) - places.amin(0)).max())
+        focus = DEFAULT_FOCUS * float(_extent(camera_centres(posed.viewmats)))
     return frame.float(), 0.0, focus
 
 

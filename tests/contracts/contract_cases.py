@@ -125,9 +125,11 @@ class SceneCase(PipelineCase):
 
     Attributes:
         pixels: side of a picture.
+        path: further arguments of a call without cameras that make its pictures 16 pixels tall and 24 wide.
     """
 
     pixels: int = 24
+    path: Mapping[str, Any] = field(default_factory=dict)
     argument: str = "cameras"
 
     def call(self, pipeline: DiffusionPipeline, values: Sequence[Any] | None = None, **arguments: Any) -> Any:
@@ -139,6 +141,13 @@ class SceneCase(PipelineCase):
     def cameras(self, values: Sequence[Tensor]) -> Cameras:
         Ks = intrinsics(40.0, self.pixels, self.pixels).expand(len(values), 3, 3)
         return Cameras(torch.stack(list(values)), Ks, self.pixels, self.pixels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplatCase(SceneCase):
+    """A scene of splats, whose pictures have depths and lie over a background."""
+
+    path: Mapping[str, Any] = field(default_factory=lambda: {"height": 16, "width": 24})
 
 
 @dataclass(frozen=True, kw_only=True)

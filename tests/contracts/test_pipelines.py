@@ -25,6 +25,7 @@ from contract_cases import (
     RecognizerCase,
     SamplerCase,
     SceneCase,
+    SplatCase,
     seeded,
 )
 from diffusers import DiffusionPipeline
@@ -53,7 +54,8 @@ def named(kind: type[PipelineCase]) -> dict:
 
 
 NAMES, SAMPLERS, IMAGE_SAMPLERS = named(PipelineCase), named(SamplerCase), named(ImageSamplerCase)
-RECOGNIZERS, SCENES, MOTIONS = named(RecognizerCase), named(SceneCase), named(MotionCase)
+RECOGNIZERS, MOTIONS = named(RecognizerCase), named(MotionCase)
+SCENES, SPLATS = named(SceneCase), named(SplatCase)
 
 
 @cache
@@ -635,24 +637,31 @@ def test_renderings_have_their_shapes_and_ranges(name):
     case, pipeline = CASES[name], shared(name)
     side = case.pixels
     tensor, array, pictures = (case.call(pipeline, case.values, output_type=kind) for kind in ("pt", "np", "pil"))
-    assert isinstance(tensor, RenderingOutput)
+    assert isinstance(tensor, ImageOutput)
     assert (tensor.images.shape, tensor.images.dtype) == ((3, 3, side, side), torch.float32)
     assert 0 <= tensor.images.min() < tensor.images.max() <= 1
     assert np.array_equal(array.images, tensor.images.permute(0, 2, 3, 1).numpy())
     assert all(image.size == (side, side) and image.mode == "RGB" for image in pictures.images)
-    assert tensor.depths.shape == tensor.alphas.shape == (3, side, side)
-    assert 0 <= tensor.alphas.min() < tensor.alphas.max() <= 1 and tensor.depths.min() >= 0
-    assert (tensor.depths[tensor.alphas > 0.5] > 0).all()
 
 
 @pytest.mark.parametrize("name", **SCENES)
-def test_without_cameras_a_circle_around_the_scene_is_shown(name):
-    images = shared(name)(num_frames=3, height=16, width=24, output_type="pt").images
+def test_without_cameras_a_path_around_the_scene_is_shown(name):
+    images = shared(name)(num_frames=3, output_type="pt", **CASES[name].path).images
     assert images.shape == (3, 3, 16, 24) and (images[0] - images[1]).abs().max() > 1e-3
     assert images.flatten(1).std(1).min() > 1e-3
 
 
-@pytest.mark.parametrize("name", **SCENES)
+@pytest.mark.parametrize("name", **SPLATS)
+def test_renderings_of_splats_have_depths_where_they_cover(name):
+    case = CASES[name]
+    shown = case.call(shared(name), case.values)
+    assert isinstance(shown, RenderingOutput)
+    assert shown.depths.shape == shown.alphas.shape == (3, case.pixels, case.pixels)
+    assert 0 <= shown.alphas.min() < shown.alphas.max() <= 1 and shown.depths.min() >= 0
+    assert (shown.depths[shown.alphas > 0.5] > 0).all()
+
+
+@pytest.mark.parametrize("name", **SPLATS)
 def test_what_nothing_covers_is_the_background(name):
     case, pipeline = CASES[name], shared(name)
     black, red = (case.call(pipeline, output_type="pt", background=name) for name in ("black", "red"))
@@ -679,7 +688,6 @@ def test_bad_cameras_are_refused_before_anything_runs(name, monkeypatch):
         ({"cameras": good.select(torch.arange(0))}, "viewmats must be"),
         ({"cameras": replace(good, width=0)}, "width must be a whole number of at least 1, not 0"),
         ({"num_frames": 0}, "num_frames must be a whole number of at least 1, not 0"),
-        ({"background": "redd"}, "background must be the name of a colour, or #rrggbb, not 'redd'"),
         ({"output_type": "latent"}, "output_type must be one of pil, np, pt, not 'latent'"),
     ):
         refuses(pipeline, case, arguments, message, monkeypatch)

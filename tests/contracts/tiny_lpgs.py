@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from contract_cases import ModelCase, SceneCase
+from contract_cases import ModelCase, SplatCase
 from torch import Tensor
 
 from pocket_diffusers.hub_models.gaussians_lpgs import LPGSGaussians
@@ -43,9 +43,10 @@ def make_pipeline(**changes: Any) -> LPGSPipeline:
 
 
 PIPELINES = {
-    "image-to-3d": SceneCase(
+    "image-to-3d": SplatCase(
         make=make_pipeline,
         values=tuple(orbit((0.0, 0.0, 0.0), 3.0, 3, 20.0, (0.0, -1.0, 0.0))),
+        refused=[({"background": "redd"}, "background must be the name of a colour, or #rrggbb, not 'redd'")],
         misfits=[
             ({"grid_step": 0}, "grid_step must be a number from 1e-9 to 1e9, not 0"),
             ({"position_step": float("nan")}, "position_step must be a number from 1e-9"),

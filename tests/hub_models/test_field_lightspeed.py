@@ -186,25 +186,6 @@ def test_a_field_of_a_camera_grid_shows_a_view_that_was_left_out():
     assert psnr(shown, wanted, peak=1.0) > max(20.0, neighbours.max() + 3)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_sub_scenes": 0}, "num_sub_scenes must be at least 1, not 0"),
-        ({"grid_resolutions": ()}, r"grid_resolutions must be one number or more of at least 2, not \(\)"),
-        ({"grid_resolutions": (8, 1)}, r"grid_resolutions must be one .* at least 2, not \(8, 1\)"),
-        ({"grid_channels": 0}, "grid_channels must be at least 1, not 0"),
-        ({"grid_init": float("nan")}, "grid_init must be at least 0 and finite, not nan"),
-        ({"width": 0}, "width must be at least 1, not 0"),
-        ({"blocks": 0}, "blocks must be at least 1, not 0"),
-        ({"tail": "4x"}, "tail must be one of 8x, 12x, not '4x'"),
-        ({"tail_channels": (4, 4)}, r"tail_channels must be three numbers of at least 1, not \(4, 4\)"),
-    ],
-)
-def test_bad_options_are_refused_in_one_sentence(changes, message):
-    with pytest.raises(ValueError, match=message):
-        make(**changes)
-
-
 def test_bad_rays_and_sub_scenes_are_refused_in_one_sentence():
     field, (origins, directions) = make(), rays()
     with pytest.raises(ValueError, match=r"must be \[batch, 3, height, width\], not \[2, 3, 3, 4\], \[2, 3, 3\]"):

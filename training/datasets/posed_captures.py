@@ -1,15 +1,15 @@
 """A user's photographs with cameras, in whichever of the usual forms, as what a `fit` takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...pipelines.inputs import PosedImages, check_choice, check_count
+from ...pipelines.inputs import Captures, PosedImages, check_choice, check_count
 from ...pipelines.recognition.picture_input import WHITE
 from ...pipelines.zip_folder import unzipped
 from .camera_grid import is_camera_grid, read_camera_grid
@@ -28,31 +28,14 @@ IMAGES = "images"
 _Found = tuple[list[Photograph], SparsePoints, Float[Tensor, "views 2"] | None]
 
 
-@dataclass(frozen=True)
-class Captures:
-    """Pictures with cameras, and what else their reconstruction knows.
-
-    Attributes:
-        posed: pictures and cameras; masks are the pixels that count, where some do not.
-        positions: of sparse points in scene units [points, 3]; none where the capture has none.
-        rgb: their colours in [0, 1] [points, 3].
-        names: of the pictures, in the order of `posed`.
-        bounds: nearest and farthest depth of each view in scene units [views, 2], where the capture says them.
-    """
-
-    posed: PosedImages
-    positions: Float[Tensor, "points 3"]
-    rgb: Float[Tensor, "points 3"]
-    names: tuple[str, ...]
-    bounds: Float[Tensor, "views 2"] | None = None
-
-
 def read_captures(
     path: str | Path,
     max_side: int | None = None,
     split: str | None = None,
     images: str | Path | None = None,
     background: Sequence[float] = WHITE,
+    field_of_view: float | None = None,
+    focus_distance: float | None = None,
 ) -> Captures:
     """Reads a COLMAP folder, a `transforms.json` of instant-ngp, nerfstudio or Blender, LLFF's poses or a camera grid.
 
@@ -70,6 +53,8 @@ def read_captures(
         images: folder of the pictures of a COLMAP model or of LLFF's poses, relative to `path` or absolute, by default
             "images". They may be smaller than their cameras say, as those in "images_4" are.
         background: red, green and blue in [0, 1] that transparent parts become.
+        field_of_view, focus_distance: of a camera grid whose names do not tell the lens, as `read_camera_grid` takes
+            them.
 
     Raises:
         FileNotFoundError: nothing there is a capture, or a file that it names is missing.
@@ -81,26 +66,30 @@ def read_captures(
         check_choice("split", split, SPLITS)
     if max_side is not None:
         check_count("max_side", max_side)
+    lens = {"field_of_view": field_of_view, "focus_distance": focus_distance}
     is_zip = path.is_file() and path.suffix.lower() == ".zip"
     with unzipped(path) if is_zip else nullcontext(path) as place:
-        photographs, points, bounds = _grid(place, split, images) if is_zip else _found(place, split, images)
+        photographs, points, bounds = (_grid if is_zip else _found)(place, split, images, lens)
         posed = posed_photographs(photographs, max_side, background)
     return Captures(posed, points.positions, points.rgb, tuple(photograph.name for photograph in photographs), bounds)
 
 
-def _found(path: Path, split: str | None, images: str | Path | None) -> _Found:
+def _found(path: Path, split: str | None, images: str | Path | None, lens: Mapping[str, float | None]) -> _Found:
     """What is read of a capture of whatever form."""
     if path.is_dir() and model_folder(path) is not None:
+        _check_left_out(path, "how its cameras see", lens)
         photographs, points = read_colmap(path, IMAGES if images is None else images)
         return photographs_of_split(photographs, split), points, None
     if path.suffix.lower() == ".json" or (path.is_dir() and transforms_files(path, None)):
-        _check_no_images(path, images)
+        _check_left_out(path, "how its cameras see", lens)
+        _check_left_out(path, "where its pictures are", {"images": images})
         return *read_transforms(path, split), None
     if path.name == POSES or (path / POSES).is_file():
+        _check_left_out(path, "how its cameras see", lens)
         photographs, bounds = read_llff(path, split, IMAGES if images is None else images)
         return photographs, SparsePoints.none(), bounds
     if path.is_dir() and is_camera_grid(path):
-        return _grid(path, split, images)
+        return _grid(path, split, images, lens)
     raise FileNotFoundError(
         f"{path} is no capture: it must be a folder with a COLMAP model (sparse/0/cameras.bin or .txt), with a "
         f"transforms.json or transforms_train.json, with a {POSES} or with pictures of a camera grid (03_05.png for "
@@ -108,14 +97,16 @@ def _found(path: Path, split: str | None, images: str | Path | None) -> _Found:
     )
 
 
-def _grid(path: Path, split: str | None, images: str | Path | None) -> _Found:
-    _check_no_images(path, images)
-    return read_camera_grid(path, split), SparsePoints.none(), None
+def _grid(path: Path, split: str | None, images: str | Path | None, lens: Mapping[str, float | None]) -> _Found:
+    _check_left_out(path, "where its pictures are", {"images": images})
+    return read_camera_grid(path, split, **lens), SparsePoints.none(), None
 
 
-def _check_no_images(path: Path, images: str | Path | None) -> None:
-    if images is not None:
-        raise ValueError(f"images must be left out, not {str(images)!r}: {path} says where its pictures are.")
+def _check_left_out(path: Path, known: str, arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            value = str(value) if isinstance(value, Path) else value
+            raise ValueError(f"{name} must be left out, not {value!r}: {path} says {known}.")
 
 
 def world_captures(

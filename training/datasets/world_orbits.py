@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import torch
 
-from ...pipelines.inputs import PosedImages, check_count
+from ...pipelines.inputs import PosedImages, check_count, require
 from .pocketworld import load_pocketworld
 from .pocketworld.cameras import DEFAULT_VIEWPOINT, Viewpoint
 from .pocketworld.render import render
 from .pocketworld.scene import Scene
 from .posed_captures import WORLD_POINTS, Captures, points_of
 
-LOWEST, HIGHEST = 8.0, 44.0
+LOWEST, HIGHEST = 14.0, 38.0
 """Elevations of cameras in degrees."""
 GOLDEN, PLASTIC = (math.sqrt(5) - 1) / 2, 0.7548776662466927
 """Fractions of whose multiples the azimuths and elevations are: places evenly spread, however many there are."""
@@ -28,7 +28,7 @@ def world_orbit(
         split: of PocketWorld.
         scene: number of its record of kind "image".
         size: of the square pictures, in pixels.
-        views: to learn from, spread evenly over azimuths and elevations of 8 to 44 degrees.
+        views: to learn from, spread evenly over azimuths and elevations of 14 to 38 degrees.
         held_out: in other places of the same kind.
         num_points: sparse points: pixels of objects in the views to learn from at their true depth, drawn at random.
         seed: of that draw.
@@ -41,6 +41,7 @@ def world_orbit(
     """
     for name, value in (("views", views), ("held_out", held_out)):
         check_count(name, value)
+    require(scene >= 0, "scene", scene, "at least 0")
     *_, row = load_pocketworld("image", split, size, scene + 1, streaming=True)
     place = Scene.from_json(row["scene"])
     posed = [_pictures(place, size, range(first, last)) for first, last in ((0, views), (views, views + held_out))]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from pocket_diffusers.hub_models.rendering.cameras import camera_centres, intrinsics, look_at
-from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays, rays_through
 from pocket_diffusers.training.datasets.pocketworld.cameras import default_camera, project, ring
 from pocket_diffusers.training.datasets.pocketworld.render import render
 from pocket_diffusers.training.datasets.pocketworld.scene import Scene, SceneObject
@@ -89,3 +89,12 @@ def test_leading_dimensions_broadcast():
 def test_sizes_out_of_range_are_refused(size, scale, message):
     with pytest.raises(ValueError, match=message):
         pixel_rays(torch.eye(4), torch.eye(3), *size, scale)
+
+
+def test_a_ray_through_a_pixel_of_any_camera_is_that_of_its_whole_picture():
+    viewmats = look_at(torch.tensor([[0.0, 1.0, 3.0], [2.0, -1.0, 1.0]], dtype=torch.float64), (0.1, 0.2, 0.3))
+    Ks = torch.stack([skewed(40.0, 6, 9), skewed(70.0, 6, 9)]).double()
+    view, row, column = torch.tensor([1, 0, 1]), torch.tensor([0, 5, 3]), torch.tensor([8, 2, 4])
+    places = torch.stack([column, row], 1).double() + 0.5
+    for some, whole in zip(rays_through(viewmats[view], Ks[view], places), pixel_rays(viewmats, Ks, 6, 9), strict=True):
+        assert_close(some, whole[view, row, column])

@@ -9,9 +9,17 @@ from pocket_diffusers.hub_models.container_lpgs import decode_scene
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.hub_models.rendering.splat_files import read_splats, write_splats
-from pocket_diffusers.pipelines.fitting.scene_folder_lpgs import fit_pictures, fit_splat_file
+from pocket_diffusers.pipelines.fitting import scene_folder_lpgs
+from pocket_diffusers.pipelines.fitting.scene_folder_lpgs import (
+    PICTURE_OPTIONS,
+    SPLAT_OPTIONS,
+    fit_pictures,
+    fit_splat_file,
+    pictures_to_folder,
+    splats_to_folder,
+)
 from pocket_diffusers.pipelines.fitting.scene_lpgs import LPGSFit
-from pocket_diffusers.pipelines.inputs import PosedImages
+from pocket_diffusers.pipelines.inputs import Captures, PosedImages
 from pocket_diffusers.pipelines.scene_cameras import Cameras
 
 HOW = LPGSFit(max_bytes=18_000, steps=12, regression_steps=25, sh_degree=3)
@@ -55,6 +63,23 @@ def test_photographs_become_a_scene_measured_on_others(ball, tmp_path):
         for camera in (0, 4)
     ]
     assert report.psnr == pytest.approx(-10 * math.log10(sum(errors) / 2), abs=1e-3)
+
+
+def test_what_the_command_is_told_decides_the_fit(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(scene_folder_lpgs, "fit_splat_file", lambda *given: asked.append(given))
+    wishes = {**SPLAT_OPTIONS, "budget_mb": 0.05, "steps": 7, "children": 1, "seed": 2, "up": "z", "size": 20}
+    splats_to_folder(tmp_path / "a.ply", None, tmp_path, wishes, False)
+    how = LPGSFit(max_bytes=50_000, steps=7, children_per_parent=1, seed=2)
+    assert asked == [(tmp_path / "a.ply", tmp_path, how, 20, None, "z", 0, False)]
+
+
+def test_a_capture_without_points_is_refused(tmp_path):
+    views = PosedImages(torch.zeros(2, 3, 8, 8), orbit((0, 0, 0), 4.0, 2), intrinsics(40.0, 8, 8).expand(2, 3, 3))
+    capture = Captures(views, torch.zeros(1, 3), torch.zeros(1, 3), ("a", "b"))
+    with pytest.raises(ValueError, match="the capture's sparse points must be at least 2, as COLMAP finds them, not 1"):
+        pictures_to_folder(capture, capture, tmp_path / "out", PICTURE_OPTIONS, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_source_that_is_missing_leaves_nothing(tmp_path):

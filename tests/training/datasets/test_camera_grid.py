@@ -183,6 +183,13 @@ def test_an_archive_is_read_like_its_folder(tmp_path):
         read_captures(tmp_path / "cards.zip", images="here")
 
 
+def test_how_wide_and_how_far_a_grid_sees_may_be_said(tmp_path):
+    write(tmp_path, plain(range(3), range(3)))
+    K = read_captures(tmp_path, field_of_view=90, focus_distance=10).posed.Ks[0]
+    assert K[0, 0] == pytest.approx(SIZE[0] / 2) and K[1, 1] == pytest.approx(SIZE[0] / 2)
+    assert K[0, 2] == pytest.approx(SIZE[0] / 2 - SIZE[0] / 2 / 10), "its middle is one unit to the right"
+
+
 def test_archives_hold_camera_grids_alone(tmp_path):
     """Other captures name files by paths, which in a stranger's archive could lead anywhere."""
     with zipfile.ZipFile(tmp_path / "scene.zip", "w") as archive:

@@ -100,6 +100,8 @@ def test_what_is_no_capture(tmp_path, posed):
     write_transforms(tmp_path, posed.select([0]), overwrite=True)
     with pytest.raises(ValueError, match="images must be left out, not 'images_4'"):
         read_captures(tmp_path, images="images_4")
+    with pytest.raises(ValueError, match="field_of_view must be left out, not 40: .* says how its cameras see"):
+        read_captures(tmp_path, field_of_view=40)
     with pytest.raises(ValueError, match="split must be one of train, validation, test, not 'val'"):
         read_captures(tmp_path, split="val")
     with pytest.raises(ValueError, match="max_side must be a whole number of at least 1, not 0"):
