@@ -41,8 +41,8 @@ BEFORE = (
     "Upload a camera grid, or take the example, and fit: here the light field appears, to look around in and to keep."
 )
 HOW_TO_NAME = """Names of the pictures tell row and column, such as `03_05.png` for row 3 and column 5; those of the \
-Stanford light field archive are read too. A grid has three views or more along a side, of which every second one \
-inside is held out."""
+Stanford light field archive are read too. A grid has at least 2 x 3 views, of which every second one inside is held \
+out."""
 HOW_TO_FIT = """On your own machine, in full size, from a camera grid or a capture with poses:
 
 ```bash

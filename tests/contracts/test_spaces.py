@@ -76,9 +76,9 @@ def files(tmp_path_factory) -> Path:
     scene.save(folder / SCENE)
     digit.save(folder / DIGIT)
     with ZipFile(folder / VIEWS, "w") as archive:
-        for view in range(3):
-            scene.resize((16, 16)).save(folder / f"00_{view:02}.png")
-            archive.write(folder / f"00_{view:02}.png", f"00_{view:02}.png")
+        for name in ("00_00", "00_01", "00_02", "01_00", "01_01", "01_02"):
+            scene.resize((16, 16)).save(folder / f"{name}.png")
+            archive.write(folder / f"{name}.png", f"{name}.png")
     ball = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     rotations, opacities = torch.tensor([[1.0, 0, 0, 0]]).expand(200, 4), torch.full((200,), 2.0)
     write_splats(Gaussians(ball, torch.full((200, 3), -2.0), rotations, opacities, ball[:, None]), folder / SPLATS)
