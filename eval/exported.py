@@ -10,11 +10,13 @@ from diffusers import DiffusionPipeline
 
 from ..pipelines.export.export_bundle import export_pipeline
 from ..pipelines.export.runtime import load_bundle
+from ..pipelines.inputs import PosedImages
 from .benchmark import Run
 from .drawing import load_committed
 from .intervals import wilson_interval
 from .results import Row
 from .scores.storage import measure_storage
+from .scores.view_likeness import shown_likeness
 
 PRECISIONS = ("fp32", "int8")
 RUNTIMES = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
@@ -90,6 +92,11 @@ def measure_bundles(
             measured=int8, unit="MB", better="lower", hardware=None,
             rival=f"the same for {RUNTIMES[back_end]} in fp32", rival_measured=fp32,
         )  # fmt: skip
+
+
+def shown_score(pipeline: DiffusionPipeline, posed: PosedImages) -> Score:
+    """PSNR of what a pipeline of one scene shows from the cameras of pictures."""
+    return Score(shown_likeness(pipeline, posed).psnr, None, len(posed))
 
 
 class _Bundle(NamedTuple):

@@ -1,10 +1,13 @@
-"""What a model takes on disk: bytes, and bits for each parameter."""
+"""What a model or a scene takes on disk: bytes, and bits for each parameter."""
 
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from ...hub_models.rendering.gaussians import Gaussians
+from ...hub_models.rendering.splat_files import write_splats
 from ...pipelines.repository import read_shapes
 
 WEIGHTS = (".safetensors", ".onnx", ".pte")
@@ -59,6 +62,14 @@ def measure_storage(path: str | Path, parameters: int | None = None) -> Storage:
         parameters = sum(prod(shape) for file in weights for shape in read_shapes(file).values()) or None
     bits = None if parameters is None else 8 * weight_bytes / parameters
     return Storage(sum(file.stat().st_size for file in files), weight_bytes, parameters, bits, len(files))
+
+
+def splat_bytes(gaussians: Gaussians, suffix: str) -> int:
+    """Bytes of the file of splats whose name ends so."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"scene{suffix}"
+        write_splats(gaussians, path)
+        return path.stat().st_size
 
 
 def _holds_weights(file: Path) -> bool:

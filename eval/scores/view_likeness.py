@@ -5,12 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from diffusers import DiffusionPipeline
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...hub_models.losses.photometric import SSIM_WINDOW, ssim
 from ...hub_models.rendering.gaussians import Gaussians
 from ...pipelines.fitting.splat_views import SplatViews
+from ...pipelines.inputs import PosedImages
+from ...pipelines.scene_cameras import Cameras
 from ...pipelines.splat_compression import COUNTED_ALPHA
 
 LEAST_ERROR = 1e-12  # where pictures are equal, 120 dB
@@ -58,6 +61,21 @@ def splat_likeness(gaussians: Gaussians, views: Sequence[SplatViews]) -> Likenes
     Where views know how much of a pixel their scene covers, those count that it covers by more than 0.01.
     """
     return likeness(_comparisons(gaussians, views))
+
+
+def shown_likeness(pipeline: DiffusionPipeline, posed: PosedImages) -> Likeness:
+    """How like pictures is what a pipeline of one scene shows from their cameras."""
+    height, width = posed.images.shape[2:]
+    cameras = Cameras(posed.viewmats, posed.Ks, width, height)
+    return likeness_of(pipeline(cameras, output_type="pt").images, posed.images)
+
+
+def likeness_of(
+    pictures: Iterable[Float[Tensor, "3 height width"]], truths: Float[Tensor, "views 3 height width"]
+) -> Likeness:
+    """How like pictures are what they should be, where all their pixels count."""
+    everywhere = torch.ones(truths.shape[2:], dtype=torch.bool)
+    return likeness((picture, truth, everywhere) for picture, truth in zip(pictures, truths, strict=True))
 
 
 @torch.no_grad()

@@ -14,6 +14,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
+IMPORTS = "imports_mb"
+"""The fact in which a contender says what its process held before it built anything."""
+
 _STATUS = Path("/proc/self/status")  # Linux has it
 
 

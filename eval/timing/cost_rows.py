@@ -8,14 +8,12 @@ from ...pipelines.result_folder import hardware
 from ..benchmark import Run
 from ..figures.bars import Bar, Panel
 from ..results import Better, Row
+from .contender_process import IMPORTS
 from .contest import Contender, Measurement, run_contenders, speedup
 from .record import record_date
 
 EXACT: dict[str, Any] = {"size": "paper", "better": "lower", "hardware": None}
 """Of a row that counts parameters or operations at full size: the same on every machine."""
-
-IMPORTS = "imports_mb"
-"""The fact in which a contender says what its process held before it built anything."""
 
 Quantity = Literal["seconds", "memory", "speedup", "slowdown", "memory share", "rate"]
 _UNITS: dict[Quantity, tuple[str, Better]] = {

@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 
-import torch
-from diffusers import DiffusionPipeline
-
-from ....pipelines.inputs import PosedImages
-from ....pipelines.scene_cameras import Cameras
 from ...benchmark import Run
 from ...drawing import load_committed
-from ...exported import ExportedTask, Score, measure_bundles
+from ...exported import ExportedTask, measure_bundles, shown_score
 from ...results import Row
-from ...scores.view_likeness import Likeness, likeness
+from ...scores.storage import splat_bytes
+from ...scores.view_likeness import shown_likeness
 from .settings import Settings
-from .world_fits import FORMATS, WorldScene, file_size
+from .world_fits import FORMATS, WorldScene
 
 NANO = "lpgs-nano"
 
@@ -33,7 +29,7 @@ def measure_nano(settings: Settings, run: Run) -> Iterator[Row]:
     yield run.row(
         "nano-bytes", "The nano scene takes so many bytes as a file.", measured=len(pipeline.container()), unit="bytes",
         better="lower", hardware=None, rival="its splats as SPZ",
-        rival_measured=file_size(pipeline.gaussians(), FORMATS["spz"]),
+        rival_measured=splat_bytes(pipeline.gaussians(), FORMATS["spz"]),
     )  # fmt: skip
     yield run.row(
         "nano-parents", "So many parents are stored of the nano scene.", measured=pipeline.scene.num_parents,
@@ -51,17 +47,3 @@ def measure_exported(settings: Settings, run: Run) -> Iterator[Row]:
         lambda pipeline: shown_score(pipeline, held_out), unit="dB",
     )  # fmt: skip
     return measure_bundles(run, [task], settings.checkpoints, settings.back_ends)
-
-
-def shown_score(pipeline: DiffusionPipeline, posed: PosedImages) -> Score:
-    """PSNR of what a pipeline shows from the cameras of pictures."""
-    return Score(shown_likeness(pipeline, posed).psnr, None, len(posed))
-
-
-def shown_likeness(pipeline: DiffusionPipeline, posed: PosedImages) -> Likeness:
-    """How like pictures is what a pipeline shows from their cameras."""
-    height, width = posed.images.shape[2:]
-    cameras = Cameras(posed.viewmats, posed.Ks, width, height)
-    shown = pipeline(cameras, output_type="pt").images
-    everywhere = torch.ones(height, width, dtype=torch.bool)
-    return likeness((picture, truth, everywhere) for picture, truth in zip(shown, posed.images, strict=True))

@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from ....hub_models.container_lpgs import decode_scene
 from ....hub_models.rendering.gaussians import Gaussians
-from ....hub_models.rendering.splat_files import write_splats
 from ....pipelines.fitting.forest_lpgs import ForestFit
 from ....pipelines.fitting.gaussian_fitting import fit_gaussians, splats_at
 from ....pipelines.fitting.loop import FitSettings, fit
@@ -21,6 +19,7 @@ from ....pipelines.fitting.splat_views import SplatViews
 from ....training.datasets.posed_captures import Captures
 from ....training.recipe_lpgs import ScenePreset
 from ...protocol import protocol_hash
+from ...scores.storage import splat_bytes
 from ...scores.view_likeness import splat_likeness
 from ...timing.record import Record
 from .settings import Settings
@@ -110,7 +109,7 @@ def fit_world(scene: WorldScene, name: str, seed: int, folder: Path) -> WorldFit
     held_out = [SplatViews.of_pictures(scene.captures[1].posed)]
     if name == PLAIN:
         gaussians = _fit_plain(scene, seed, folder)
-        sizes = {format: file_size(gaussians, suffix) for format, suffix in FORMATS.items()}
+        sizes = {format: splat_bytes(gaussians, suffix) for format, suffix in FORMATS.items()}
     else:
         how = replace(scene.preset, seed=seed).fit()
         data = _fit_trees(scene, replace(how, **WITHOUT[name](scene)) if name != FULL else how, folder)
@@ -145,11 +144,3 @@ def _settings(how: LPGSFit) -> FitSettings:
         steps=how.steps, seed=how.seed, schedule="cosine", max_grad_norm=None, save_every=how.save_every,
         identity=asdict(how),
     )  # fmt: skip
-
-
-def file_size(gaussians: Gaussians, suffix: str) -> int:
-    """Bytes of the file whose name ends so."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"scene{suffix}"
-        write_splats(gaussians, path)
-        return path.stat().st_size

@@ -1,11 +1,13 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pocket_diffusers.eval.scores.view_likeness import likeness, splat_likeness
+from pocket_diffusers.eval.scores.view_likeness import likeness, shown_likeness, splat_likeness
 from pocket_diffusers.hub_models.rendering.gaussians import Gaussians
 from pocket_diffusers.pipelines.fitting.splat_views import SplatViews
+from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.pipelines.scene_cameras import turntable
 from pocket_diffusers.pipelines.splat_compression import covered_psnr
 
@@ -74,3 +76,15 @@ def test_splats_are_compared_where_the_source_is_and_pictures_everywhere():
     drawn = torch.cat([cameras.draw(other, camera).rgb for camera in range(3)]).clamp(0, 1)
     error = (drawn - views.rgb.clamp(0, 1)).square().mean()
     assert splat_likeness(other, [pictures]).psnr == pytest.approx(-10 * math.log10(float(error)), abs=1e-3)
+
+
+def test_a_pipeline_is_asked_for_the_cameras_of_pictures_and_all_pixels_count():
+    images = torch.rand(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    posed = PosedImages(images, torch.eye(4).repeat(2, 1, 1), torch.eye(3).repeat(2, 1, 1))
+
+    def pipeline(cameras, output_type):
+        assert output_type == "pt" and (cameras.width, cameras.height) == (16, 12)
+        assert torch.equal(cameras.viewmats, posed.viewmats) and torch.equal(cameras.Ks, posed.Ks)
+        return SimpleNamespace(images=images + torch.where(images > 0.5, -0.1, 0.1))
+
+    assert shown_likeness(pipeline, posed).psnr == pytest.approx(20, abs=1e-4)

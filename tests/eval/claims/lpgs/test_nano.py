@@ -10,7 +10,7 @@ from tiny_lpgs import make_pipeline
 
 from pocket_diffusers.eval import exported
 from pocket_diffusers.eval.claims.lpgs.benchmark import BENCHMARK
-from pocket_diffusers.eval.claims.lpgs.nano import NANO, shown_score
+from pocket_diffusers.eval.claims.lpgs.nano import NANO
 from pocket_diffusers.hub_models.rendering.gaussian_rasterizer import rasterize_gaussians
 from pocket_diffusers.pipelines.pipeline_lpgs import LPGSPipeline
 from pocket_diffusers.pipelines.repository import save_repository
@@ -62,7 +62,7 @@ def test_bundles_are_judged_as_the_scene_itself_is(settings, tmp_path, monkeypat
             assert torch.equal(cameras.viewmats, posed.viewmats) and torch.equal(cameras.Ks, posed.Ks)
             return SimpleNamespace(images=posed.images + torch.where(posed.images > 0.5, -0.1, 0.1))
 
-    score = shown_score(Off(), posed)
+    score = exported.shown_score(Off(), posed)
     assert score == (pytest.approx(20, abs=1e-4), None, 4)
     monkeypatch.setattr(exported, "export_pipeline", lambda slug, model, back_end, precision, output: precision)
     monkeypatch.setattr(exported, "load_bundle", lambda bundle: Off())

@@ -1,0 +1,1 @@
+"""What is claimed of LightSpeed, and how it is measured."""
