@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from .layers.light_field_decoder import LightFieldDecoder, Tail
 from .layers.plane_grid import PlaneGrid
 from .presets import PresetMixin
+from .rendering.cameras import camera_centres
 from .rendering.light_slab import LightSlab
+from .rendering.pixel_rays import pixel_rays
 from .rendering.view_clusters import ViewClusters
 
 
@@ -96,32 +98,27 @@ class LightSpeedField(ModelMixin, ConfigMixin, PresetMixin):
         return ViewClusters(torch.stack([part.slab.centre for part in self.sub_scenes]))
 
     def show(
-        self,
-        origins: Float[Tensor, "batch 3 height width"],
-        directions: Float[Tensor, "batch 3 height width"],
-        cameras: Float[Tensor, "batch 3"],
-    ) -> Float[Tensor, "batch 3 scale*height scale*width"]:
+        self, viewmats: Float[Tensor, "batch 4 4"], Ks: Float[Tensor, "batch 3 3"], height: int, width: int
+    ) -> Float[Tensor, "batch 3 height width"]:
         """Pictures in [0, 1] by the sub-scene whose cameras are nearest, or by two that share one near their border.
 
         Args:
-            origins, directions: as of `forward`.
-            cameras: where each picture's camera stands, in the world.
+            viewmats: world to camera, OpenCV axes; at least one.
+            Ks: intrinsics in pixels.
+            height, width: of a picture in pixels, multiples of `scale`.
 
         Raises:
-            ValueError: rays or cameras of another shape.
+            ValueError: for cameras of another shape, or sides that are no multiples.
         """
-        _check_rays(origins, directions)
-        if cameras.shape != (len(origins), 3):
-            raise ValueError(f"cameras must be [{len(origins)}, 3], not {list(cameras.shape)}.")
-        weights = self.clusters.weights(cameras)  # [batch, sub_scenes]
-        pictures = origins.new_zeros(
-            len(origins), 3, *(self.scale * side for side in origins.shape[2:]), dtype=self.dtype
+        shapes = [list(viewmats.shape), list(Ks.shape)]
+        if not len(viewmats) or shapes != [[len(viewmats), *sides] for sides in ((4, 4), (3, 3))]:
+            raise ValueError(
+                f"viewmats and Ks must be [batch, 4, 4] and [batch, 3, 3], not {shapes[0]} and {shapes[1]}."
+            )
+        origins, directions = (rays.movedim(-1, 1) for rays in pixel_rays(viewmats, Ks, height, width, self.scale))
+        return self.clusters.blended(
+            camera_centres(viewmats), lambda sub_scene, mine: self(origins[mine], directions[mine], sub_scene)
         )
-        for sub_scene in weights.any(0).nonzero().flatten().tolist():
-            mine = weights[:, sub_scene] > 0
-            shown = self(origins[mine], directions[mine], sub_scene)
-            pictures[mine] += weights[mine, sub_scene, None, None, None].to(shown.dtype) * shown
-        return pictures
 
     def forward(
         self,

@@ -11,8 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..hub_models.field_lightspeed import LightSpeedField
-from ..hub_models.rendering.cameras import camera_centres
-from ..hub_models.rendering.pixel_rays import pixel_rays
 from .fitting.field_lightspeed import LightSpeedFit, fit_field, range_of
 from .fitting.slabs_lightspeed import SceneHints
 from .inputs import PosedImages, check_choice, check_count, check_side, require
@@ -101,10 +99,8 @@ class LightSpeedPipeline(RepositoryMixin, SceneMixin, DiffusionPipeline):
 
     def _picture(self, cameras: Cameras, camera: int) -> Float[Tensor, "1 3 height width"]:
         which = slice(camera, camera + 1)
-        viewmats, Ks = cameras.viewmats[which], cameras.Ks[which]
-        rays = pixel_rays(viewmats, Ks, cameras.height, cameras.width, self.field.scale)
-        rays = [value.movedim(-1, 1) for value in rays]
-        return self.field.show(*rays, camera_centres(viewmats)).float().cpu()
+        pictures = self.field.show(cameras.viewmats[which], cameras.Ks[which], cameras.height, cameras.width)
+        return pictures.float().cpu()
 
     @classmethod
     def fit(

@@ -98,6 +98,12 @@ CSS = """
 .pocket-pictures { min-height: 240px; }
 .pocket-pictures .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 8px !important; }
 .pocket-board { min-height: 300px; }
+.pocket-view { cursor: grab; }
+.pocket-view:active { cursor: grabbing; }
+.pocket-view .image-frame, .pocket-view .image-container > button { width: 100%; }
+.pocket-view img { width: 100% !important; height: auto !important; object-fit: contain !important;
+  pointer-events: none; }
+.pocket-drag { display: none; }
 .pocket-examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 .pocket-examples .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 34px !important; }
 .pocket-files:not(:has(a)), .pocket-files td:has(.label-clear-button) { display: none !important; }
@@ -377,7 +383,7 @@ def friendly_errors() -> Iterator[None]:
 
 def _without_folders(sentence: str) -> str:
     """Names files as visitors named them, not by where they lie here."""
-    for root in {os.environ.get("GRADIO_TEMP_DIR"), str(_private_folder())} - {None}:
+    for root in {os.environ.get("GRADIO_TEMP_DIR"), str(_private_folder()), tempfile.gettempdir()} - {None}:
         sentence = re.sub(rf"{re.escape(root)}[/\\\\](?:[^\s/\\\\]+[/\\\\])*", "", sentence)
     return sentence
 

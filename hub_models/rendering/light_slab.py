@@ -86,8 +86,16 @@ class LightSlab:
             origins: a point of each ray in the world; leading dimensions broadcast.
             directions: of any length but 0, and not parallel to the planes (see `check_rays`).
         """
-        start, step = self._in_frame(origins, directions)
-        (start_xy, start_z, start_w), (step_xy, step_z, step_w) = _parts(start), _parts(step)
+        return self.hits(*self._in_frame(origins, directions))
+
+    def hits(self, starts: Float[Tensor, "*#rays 4"], steps: Float[Tensor, "*#rays 4"]) -> Float[Tensor, "*rays 4"]:
+        """As `coordinates`, of rays that are in the slab's frame already.
+
+        Args:
+            starts: a point of each ray, in homogeneous coordinates.
+            steps: from there to another point of it, likewise: as the difference of two such points.
+        """
+        (start_xy, start_z, start_w), (step_xy, step_z, step_w) = _parts(starts), _parts(steps)
         # Where start + t * step, in homogeneous coordinates, meets z = plane * w. With w = 1 and 0, as in a frame that
         # is not projective, it is o.xy + ((plane - o.z) / d.z) * d.xy.
         hits = [

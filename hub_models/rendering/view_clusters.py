@@ -1,16 +1,18 @@
 """Divide and conquer of an orbit: clusters of cameras, and the two planes through which each looks at the object."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .cameras import camera_centres, look_at
 
 RESTARTS = 16  # k-means ends in the nearest optimum, so the best of several beginnings counts
 ITERATIONS = 1000  # far more than k-means needs; a bound against a circle by rounding
+BORDER = 0.25  # half the width of the zone in which two clusters share a camera, as a share of the way to a centre
 MIN_LENGTH = 1e-3  # of a mean of unit vectors; below it they cancel
 
 
@@ -60,7 +62,7 @@ class ViewClusters:
         """The cluster whose centre is nearest to each camera."""
         return self._distances(cameras).argmin(-1)
 
-    def weights(self, cameras: Float[Tensor, "*batch 3"], border: float = 0.25) -> Float[Tensor, "*batch clusters"]:
+    def weights(self, cameras: Float[Tensor, "*batch 3"], border: float = BORDER) -> Float[Tensor, "*batch clusters"]:
         """How much each cluster's picture counts in a camera's: only that of the nearest, but two near a border.
 
         The border of two clusters is the plane midway between their centres. In a zone along it one weight rises
@@ -85,6 +87,27 @@ class ViewClusters:
         zone = (border * apart / 2).clamp(min=torch.finfo(apart.dtype).tiny)
         weight = 0.5 + 0.5 * (from_border / zone).clamp(max=1)
         return torch.zeros_like(distances).scatter(-1, pair, torch.stack((weight, 1 - weight), -1))
+
+    def blended(
+        self,
+        cameras: Float[Tensor, "batch 3"],
+        draw: Callable[[int, Bool[Tensor, " batch"]], Float[Tensor, "drawn channels height width"]],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Pictures of cameras, each by the clusters that have a weight in it.
+
+        Args:
+            cameras: where they stand, in scene units; at least one.
+            draw: a cluster, and which of the cameras it draws -> their pictures.
+        """
+        weights = self.weights(cameras)  # [batch, clusters]
+        parts = []
+        for cluster in weights.any(0).nonzero().flatten().tolist():
+            mine = weights[:, cluster] > 0
+            drawn = draw(cluster, mine)
+            part = drawn.new_zeros(len(cameras), *drawn.shape[1:])
+            part[mine] = weights[mine, cluster, None, None, None].to(drawn.dtype) * drawn
+            parts.append(part)
+        return sum(parts[1:], start=parts[0])
 
     def _distances(self, cameras: Tensor) -> Tensor:
         return torch.linalg.vector_norm(cameras[..., None, :] - self.centres, dim=-1)

@@ -82,7 +82,8 @@ def export_pipeline(
         write_json(folder / CONTRACT, contract.to_record())
         networks = export.modules(pipeline)
         progress("rehearsing")
-        rehearsed = rehearse(export, pipeline, contract, networks, precision in module.CALIBRATED)
+        calibrated = export.calibrated and precision in module.CALIBRATED
+        rehearsed = rehearse(export, pipeline, contract, networks, calibrated)
         records = {}
         for component in contract.components:
             progress(f"exporting {component.name}")

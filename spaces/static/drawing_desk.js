@@ -1,18 +1,12 @@
 // The desk of a page that draws pictures of prompts with the model in its `worker.js`.
 
 import { Background } from "./background.js";
+import { at, onAsked, openModel, readContract, secondsSince, work } from "./page_state.js";
 import { savePng, toCanvas } from "./pixels.js";
 import { fileName } from "./saved_file.js";
 
 const KEPT = 13;
-const at = (id) => document.getElementById(id);
 const model = new Background("./worker.js");
-
-function tell(words, { fraction = null, wrong = false } = {}) {
-  at("state").className = `state${wrong ? " wrong" : fraction === null ? " still" : ""}`;
-  at("words").textContent = words;
-  at("bar").value = fraction ?? 0;
-}
 
 function readRequest() {
   if (at("fresh").checked) at("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
@@ -25,23 +19,13 @@ function readRequest() {
   };
 }
 
-async function draw() {
-  if (at("draw").disabled) return;
-  at("draw").disabled = true;
-  at("state").scrollIntoView({ block: "nearest", behavior: "smooth" });
-  const request = readRequest();
-  const start = performance.now();
-  try {
-    tell("Drawing", { fraction: 0 });
-    const picture = await model.generate(request, (fraction, words) => tell(`Drawing: ${words}`, { fraction }));
-    show(picture, request);
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    tell(`1 picture in ${seconds} s, in this browser · ${request.steps} steps · guidance ${request.guidance}`);
-  } catch (error) {
-    tell(error.message, { wrong: true });
-  } finally {
-    at("draw").disabled = false;
-  }
+function draw() {
+  return work(at("draw"), "Drawing", async (progress) => {
+    const [request, start] = [readRequest(), performance.now()];
+    show(await model.generate(request, progress), request);
+    const settings = `${request.steps} steps · guidance ${request.guidance}`;
+    return `1 picture in ${secondsSince(start)} s, in this browser · ${settings}`;
+  });
 }
 
 function show(picture, { prompt, seed }) {
@@ -59,37 +43,20 @@ function show(picture, { prompt, seed }) {
   while (at("results").children.length > KEPT) at("results").lastChild.remove();
 }
 
-async function fillDefaults() {
-  const { constants } = await (await fetch("./model/contract.json")).json();
-  at("steps").value = constants.num_inference_steps;
-  at("guidance").value = constants.guidance_scale;
-}
-
 /** Loads the model and lets the page draw. */
 export async function openDesk() {
-  at("form").onsubmit = (event) => {
-    event.preventDefault();
-    draw();
-  };
-  at("prompt").onkeydown = (event) => {
-    if (event.key === "Enter" && !event.shiftKey) {
-      event.preventDefault();
-      draw();
-    }
-  };
+  onAsked(at("form"), at("prompt"), draw);
   for (const button of document.querySelectorAll(".examples button")) {
     button.onclick = () => {
       at("prompt").value = button.textContent;
       draw();
     };
   }
-
-  try {
-    await model.load((fraction, words) => tell(`Loading the model: ${words}`, { fraction }));
-    await fillDefaults();
-    tell("Ready. Everything runs in this browser; nothing you type leaves it.");
+  await openModel(model, async () => {
+    const { constants } = await readContract();
+    at("steps").value = constants.num_inference_steps;
+    at("guidance").value = constants.guidance_scale;
     at("draw").disabled = false;
-  } catch (error) {
-    tell(`The model could not be loaded: ${error.message}`, { wrong: true });
-  }
+    return "Ready. Everything runs in this browser; nothing you type leaves it.";
+  });
 }

@@ -1,4 +1,4 @@
-// Mouse, fingers, wheel and keys that move an orbit camera.
+// Mouse, fingers, wheel and keys that move an orbit camera, or only turn it.
 // | | turn | move | nearer, farther | first view |
 // |---|---|---|---|---|
 // | mouse | drag | drag with the right button or with Shift | wheel | double click |
@@ -20,11 +20,14 @@ export class OrbitControls {
    * @param {HTMLCanvasElement} canvas what listens; it takes the focus and no longer scrolls the page.
    * @param {() => ?OrbitCamera} camera the one to move, or null while there is none.
    * @param {() => void} changed called after each change.
+   * @param {{travels?: boolean}} options whether the camera has `zoom` and `pan` beside `turn` and `reset`; without
+   *   them two fingers turn too, and the wheel scrolls the page.
    */
-  constructor(canvas, camera, changed) {
+  constructor(canvas, camera, changed, { travels = true } = {}) {
     this.canvas = canvas;
     this.camera = camera;
     this.changed = changed;
+    this.travels = travels;
     canvas.tabIndex = 0;
     canvas.style.touchAction = "none";
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
@@ -32,7 +35,7 @@ export class OrbitControls {
     for (const end of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(end, ({ pointerId }) => this.#pointers.delete(pointerId));
     }
-    canvas.addEventListener("wheel", (event) => this.#roll(event), { passive: false });
+    if (travels) canvas.addEventListener("wheel", (event) => this.#roll(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#type(event));
     canvas.addEventListener("dblclick", () => this.#move((camera) => camera.reset()));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -60,8 +63,8 @@ export class OrbitControls {
     const height = this.canvas.clientHeight;
     const [right, down] = [(toX - fromX) / height, (toY - fromY) / height];
     this.#move((camera) => {
-      if (after.length > 1) camera.zoom(gap(before) / gap(after));
-      if (after.length > 1 || shiftKey || buttons & 2) camera.pan(right, down);
+      if (this.travels && after.length > 1) camera.zoom(gap(before) / gap(after));
+      if (this.travels && (after.length > 1 || shiftKey || buttons & 2)) camera.pan(right, down);
       else camera.turn(RADIANS_A_HEIGHT * right, RADIANS_A_HEIGHT * down);
     });
   }
@@ -77,9 +80,9 @@ export class OrbitControls {
     if (ctrlKey || altKey || metaKey) return;
     if (key in ARROWS) {
       const [right, down] = ARROWS[key].map((direction) => direction * KEY_STEP);
-      if (shiftKey) this.#move((camera) => camera.pan(right, down));
+      if (this.travels && shiftKey) this.#move((camera) => camera.pan(right, down));
       else this.#move((camera) => camera.turn(RADIANS_A_HEIGHT * right, RADIANS_A_HEIGHT * down));
-    } else if (key in ZOOMS) this.#move((camera) => camera.zoom(ZOOMS[key]));
+    } else if (this.travels && key in ZOOMS) this.#move((camera) => camera.zoom(ZOOMS[key]));
     else if (key === "Home" || key === "0") this.#move((camera) => camera.reset());
     else return;
     event.preventDefault();

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
 from pocket_diffusers.hub_models.losses.photometric import psnr
-from pocket_diffusers.hub_models.rendering.cameras import look_at
+from pocket_diffusers.hub_models.rendering.cameras import intrinsics, look_at
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab
 from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
 
@@ -126,14 +126,18 @@ def test_slabs_are_saved_and_loaded_exactly(tmp_path):
 
 @torch.no_grad()
 def test_cameras_are_shown_by_the_sub_scene_whose_cameras_are_nearest_and_blended_near_a_border():
-    field, (origins, directions) = make(num_sub_scenes=3), rays(batch=4)
-    cameras = torch.tensor([[-4.0, 9, 9], [1.1, 0, 0], [0.5, 1, -1], [7.0, 0, 2]])
+    field = make(num_sub_scenes=3)
+    places = torch.tensor([[-4.0, 9, -9], [1.1, 0, 0], [0.5, 1, -1], [7.0, 0, -2]])
+    viewmats = torch.eye(4).repeat(4, 1, 1)
+    viewmats[:, :3, 3] = -places
+    Ks = intrinsics(50.0, 16, 24).repeat(4, 1, 1)
+    origins, directions = (rays.movedim(-1, 1) for rays in pixel_rays(viewmats, Ks, 16, 24, scale=8))
     pictures = [field(origins, directions, index) for index in range(3)]
-    shown = field.show(origins, directions, cameras)
+    shown = field.show(viewmats, Ks, 16, 24)
     wanted = [pictures[0][0], pictures[1][1], (pictures[0][2] + pictures[1][2]) / 2, pictures[2][3]]
     assert_close(shown, torch.stack(wanted), atol=1e-5, rtol=1e-5)
     field.bfloat16()
-    assert field.show(origins, directions, cameras).dtype == torch.bfloat16
+    assert field.show(viewmats, Ks, 16, 24).dtype == torch.bfloat16
 
 
 def test_gradients_reach_rays_and_every_parameter_of_the_sub_scene_alone():
@@ -192,10 +196,12 @@ def test_bad_rays_and_sub_scenes_are_refused_in_one_sentence():
         field(origins, directions[..., 0])
     with pytest.raises(ValueError, match="must be .batch, 3, height, width.*"):
         field(origins.flatten(2), directions.flatten(2))
-    with pytest.raises(ValueError, match=r"must be \[batch, 3, height, width\], not \[2, 3, 4\], \[2, 3, 4\]"):
-        field.show(origins[0, :2], directions[0, :2], torch.zeros(2, 3))
-    with pytest.raises(ValueError, match=r"cameras must be \[2, 3\], not \[3\]"):
-        field.show(origins, directions, torch.zeros(3))
+    for viewmats, Ks in ((torch.eye(4), torch.eye(3)), (torch.eye(4)[None], torch.eye(3).repeat(2, 1, 1))):
+        sentence = rf"viewmats and Ks must be .* not {list(viewmats.shape)} and {list(Ks.shape)}\.".replace("[", r"\[")
+        with pytest.raises(ValueError, match=sentence):
+            field.show(viewmats, Ks, 8, 8)
+    with pytest.raises(ValueError, match="height and width must be multiples of 8, not 8 and 12"):
+        field.show(torch.eye(4)[None], torch.eye(3)[None], 8, 12)
     for index in (-1, 1):
         with pytest.raises(ValueError, match=f"sub_scene must be from 0 to 0, not {index}"):
             field(origins, directions, index)

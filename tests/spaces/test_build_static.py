@@ -175,6 +175,7 @@ def test_a_page_ships_the_shared_scripts_that_it_reaches_and_no_other(tmp_path):
     networks, splats = {"networks.js"}, {"splat_viewer.js", "depth_order_worker.js", "octree_decoder.js", "linear.js"}
     pictures = {"text_to_image.js", "drawing_desk.js", "tokenizer.js", "random.js", "pixels.js"}
     motions = {"tokenizer.js", "random.js", "masked_decoding.js", "motion_stage.js", "floor_board.js", "bvh_file.js"}
+    fields = {"pixels.js", "look_around.js", "view_ranges.js", "view_clusters.js"}
     flow, packed = {"flow_match_euler.js"}, {"ddim.js", "packed_weights.js", "radix_unpacking.js"}
     pages = {
         "snapgen": networks | pictures | flow,
@@ -182,6 +183,7 @@ def test_a_page_ships_the_shared_scripts_that_it_reaches_and_no_other(tmp_path):
         "lpgs": splats,
         "bitsfusion": networks | pictures | packed,
         "controlmm": networks | motions,
+        "lightspeed": networks | fields,
     }
     for slug, needed in pages.items():
         copy_pages(slug, tmp_path / slug)

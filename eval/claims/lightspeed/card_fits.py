@@ -36,8 +36,8 @@ NETWORK_RATE, GRID_RATE = 2e-3, 2e-2
 # Where MobileR2L's points stand, in distances of the plane of focus, and their unit: what served it best of a few. From
 # half to twice that distance it would end a decibel and a half lower after 200 steps.
 POINTS_FROM, POINTS_TO, POINTS_UNIT = 0.8, 1.25, 0.125
-# 515,120 numbers; the six planes of the nano field have 522,240. Finer in u and v, where the views are.
-GRID_4D_SHAPES, GRID_4D_CHANNELS = ((3, 3, 7, 7), (5, 5, 14, 14), (9, 9, 27, 27)), 8
+# 2,060,480 numbers; the six planes have 2,088,960. Finer in u and v, where the views are.
+GRID_4D_SHAPES, GRID_4D_CHANNELS = ((3, 3, 14, 14), (5, 5, 28, 28), (9, 9, 54, 54)), 8
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def card_fits(settings: Settings, path: Path) -> Mapping[str, list[FitCurve]]:
     """
     plan = settings.cards
     protocol = {
-        "plan": asdict(plan), "model": settings.model, "rates": [NETWORK_RATE, GRID_RATE],
+        "plan": asdict(plan), "model": settings.model, "planes": settings.card_grids,
+        "rates": [NETWORK_RATE, GRID_RATE],
         "points": [POINTS_FROM, POINTS_TO, POINTS_UNIT], "grid": [[*map(list, GRID_4D_SHAPES)], GRID_4D_CHANNELS],
     }  # fmt: skip
     record = Record(path, protocol, threads=1)
@@ -110,7 +111,7 @@ def fit_cards(settings: Settings, name: str, seed: int, folder: Path) -> FitCurv
     """A fit from where an earlier run left it in `folder`, with what it showed of held-out views on its way."""
     plan, cards = settings.cards, Cards(settings.cards.side)
     torch.manual_seed(seed)
-    model = LightSpeedField.from_preset(settings.model)
+    model = LightSpeedField.from_preset(settings.model, grid_resolutions=settings.card_grids)
     place_slabs(model, cards.seen, slab="grid")
     seen, held_out = (RayViews.of_pictures(posed, model.scale) for posed in (cards.seen, cards.held_out))
     field = TimedField(FIELDS[name](model, seen))

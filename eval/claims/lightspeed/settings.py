@@ -55,6 +55,7 @@ class Settings:
         model: preset of the field that is fitted anew; the rivals have its decoder.
         processes: fits at once, each in one thread of its own.
         cards: how the fields learn that are compared on the tarot cards.
+        card_grids: resolutions of LightSpeed's grids there, finer than the preset's, for the pictures are larger.
         orbit: the scene that is seen from all around, and how it is learned; lightspeed-nano learned it for longer.
         single_grid: resolutions of the grids of a single slab with as many numbers as all sub-scenes have together.
         teacher: how a radiance field learns the same pictures.
@@ -67,7 +68,8 @@ class Settings:
     sides: tuple[int, ...] = (200, 400, 800)
     model: str = "nano"
     processes: int = 2
-    cards: FitPlan = FitPlan(side=384, steps=2000)
+    cards: FitPlan = FitPlan(side=384, steps=1000, look_every=50)
+    card_grids: tuple[int, ...] = (32, 64, 128, 256)
     orbit: FieldPreset = replace(FIELD["nano"], steps=2500)
     single_grid: tuple[int, ...] = (41, 81, 162, 325)
     teacher: TeacherFit = TeacherFit()

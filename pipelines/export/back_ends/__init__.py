@@ -41,7 +41,8 @@ class ExportJob:
         component: its contract.
         precision: one of the back end's `PRECISIONS`.
         example: inputs of batch 2, for tracing.
-        calibration: inputs that a real run gave to it, for the ranges of int8.
+        calibration: inputs that a real run gave to it, for the ranges of int8; where there are none, int8 is of weights
+            alone.
     """
 
     module: "nn.Module"

@@ -40,7 +40,8 @@ def export(job: ExportJob, path: Path) -> None:
     """Writes a component for a batch of 1, for iOS 17 and macOS 14 on.
 
     fp16 computes in half precision, inputs and outputs stay float32. int8 stores weights as 8-bit numbers, a scale for
-    each channel, and computes in half precision: Core ML's weight-only form, which needs no calibration.
+    each channel, and computes in half precision: Core ML's weight-only form, which needs no calibration. Gathered grids
+    are in 8 bits already.
 
     Raises:
         ValueError: for an operator that Core ML does not have, naming it.
@@ -49,12 +50,15 @@ def export(job: ExportJob, path: Path) -> None:
     import numpy as np
     import torch
 
+    from ..eight_bit_weights import eight_bit_grids
+
     _teach_alias()
     example = tuple(tensor[:MAX_BATCH] for tensor in job.example)
+    module = eight_bit_grids(job.module) if job.precision == "int8" else job.module
     precision = ct.precision.FLOAT32 if job.precision == "fp32" else ct.precision.FLOAT16
     with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad():  # the converter draws progress bars
         try:
-            program = torch.export.export(job.module, example, strict=False)
+            program = torch.export.export(module, example, strict=False)
             package = ct.convert(
                 program.run_decompositions({}),
                 inputs=_inputs(job.component),

@@ -40,7 +40,8 @@ def export(job: ExportJob, path: Path) -> None:
     fp16 computes in half precision. Inputs and outputs stay float32, and so do the weights of convolutions and linear
     layers in the file, from which XNNPACK makes its own: it is no smaller. int8 quantises convolutions and linear
     layers, weights a channel at a time and activations by the ranges that the calibration inputs show (PT2E); the rest
-    stays float32.
+    stays float32. Without such inputs it keeps gathered grids in 8 bits and computes in float32: XNNPACK has no form of
+    convolutions whose weights alone are rounded.
 
     Raises:
         ValueError: for an operator that ExecuTorch does not have, naming it.
@@ -49,6 +50,7 @@ def export(job: ExportJob, path: Path) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
+    from ..eight_bit_weights import eight_bit_grids
     from ..half_precision import Halved
 
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -56,10 +58,12 @@ def export(job: ExportJob, path: Path) -> None:
     module = job.module
     if job.precision == "fp16":
         module, shapes = Halved(module), (shapes,)  # all tensors are one argument of it
+    elif job.precision == "int8" and not job.calibration:
+        module = eight_bit_grids(module)
     with quiet(), torch.no_grad():
         try:
             program = torch.export.export(module, job.example, dynamic_shapes=shapes, strict=False)
-            if job.precision == "int8":
+            if job.precision == "int8" and job.calibration:
                 quantized = _quantized(program.module(), job)
                 program = torch.export.export(quantized, job.example, dynamic_shapes=shapes, strict=False)
             edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])

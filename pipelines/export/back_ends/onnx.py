@@ -1,6 +1,7 @@
 """ONNX: one file a component with its weights inside; runs in ONNX Runtime, on phones and in a browser."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ def export(job: ExportJob, path: Path) -> None:
 
     fp16 keeps inputs and outputs in float32, and whatever weights the network itself keeps there. int8 quantises
     convolutions and matrix products, weights a channel at a time and activations by the ranges that the calibration
-    inputs show (QDQ); the rest stays float32.
+    inputs show (QDQ); the rest stays float32. Without such inputs it keeps gathered grids and the weights of
+    convolutions in 8 bits and computes in float32.
 
     Raises:
         ValueError: for an operator that ONNX does not have, naming it, or weights that do not fit into one file.
@@ -48,11 +50,15 @@ def export(job: ExportJob, path: Path) -> None:
     size = sum(value.numel() * value.element_size() for value in job.module.state_dict().values())
     if size > MAX_INSIDE:
         raise ValueError(f"{job.component.name} has {size / 1e9:.1f} GB of weights, but one ONNX file holds 2 GB.")
-    if job.precision == "int8":
+    if job.precision == "int8" and job.calibration:
         with tempfile.TemporaryDirectory(prefix=".int8-", dir=path.parent) as scratch:
             plain = Path(scratch) / "plain.onnx"
             _write_float(job, plain)
             _quantize(job, plain, path)
+    elif job.precision == "int8":
+        from ..eight_bit_weights import eight_bit_weights
+
+        _write_float(replace(job, module=eight_bit_weights(job.module)), path)
     elif job.precision == "fp16":
         _write_half(job, path)
     else:

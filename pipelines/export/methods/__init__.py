@@ -19,11 +19,14 @@ class Export(ABC):
     """How pipelines of one class are exported: an entry of a method's `EXPORTS`."""
 
     network: str
-    """The component that tells its contracts from those of the method's other pipelines."""
+    """The component that tells its contracts from those of the method's other pipelines; `network_0` and so on, where
+    there are several of its kind."""
     command: str | None = None
     """Arguments of `pocket` that run a bundle THIS_FOLDER; None where no command does."""
     single: tuple[str, ...] = ()
     """Components that stay float32 in every precision."""
+    calibrated = True
+    """Whether int8 rounds what layers pass on, by ranges of a rehearsal; else it rounds weights alone."""
 
     @abstractmethod
     def contract(self, pipeline: DiffusionPipeline) -> PipelineContract:
@@ -99,6 +102,6 @@ def export_behind(contract: PipelineContract) -> Export:
     """
     names = {component.name for component in contract.components}
     for export in method_exports(contract.slug).values():
-        if export.network in names:
+        if names & {export.network, f"{export.network}_0"}:
             return export
     raise ValueError(f"the contract is none of {contract.slug}'s: its components are {', '.join(sorted(names))}.")

@@ -1,21 +1,15 @@
 import { Background } from "./background.js";
 import { SIDE } from "./digit.js";
+import { at, openModel, tell } from "./page_state.js";
 
 const PEN = 22;
 const LARGEST_FILE = 20e6;
 const SHOWN = 3;
-const at = (id) => document.getElementById(id);
 const model = new Background("./worker.js");
 const board = at("board");
 const pen = board.getContext("2d", { willReadFrequently: true });
 let ready = false;
 let last = null;
-
-function tell(words, { fraction = null, wrong = false } = {}) {
-  at("state").className = `state${wrong ? " wrong" : fraction === null ? " still" : ""}`;
-  at("words").textContent = words;
-  at("bar").value = fraction ?? 0;
-}
 
 function clear() {
   pen.fillStyle = "white";
@@ -108,10 +102,7 @@ at("file").onchange = ({ target }) => {
 };
 
 clear();
-try {
-  await model.load((fraction, words) => tell(`Loading the model: ${words}`, { fraction }));
+await openModel(model, async () => {
   ready = true;
-  tell("Ready: draw a digit. Everything runs in this browser; nothing you draw leaves it.");
-} catch (error) {
-  tell(`The model could not be loaded: ${error.message}`, { wrong: true });
-}
+  return "Ready: draw a digit. Everything runs in this browser; nothing you draw leaves it.";
+});

@@ -2,6 +2,7 @@ import { Background } from "./background.js";
 import { bvhOf } from "./bvh_file.js";
 import { FloorBoard } from "./floor_board.js";
 import { MotionStage } from "./motion_stage.js";
+import { at, onAsked, openModel, readContract, secondsSince, work } from "./page_state.js";
 import { fileName, saveFile } from "./saved_file.js";
 
 const PATHS = {
@@ -11,7 +12,6 @@ const PATHS = {
   slalom: Array.from({ length: 45 }, (_, i) => [0.5 * Math.sin(((i + 1) / 15) * Math.PI), (i + 1) / 10]),
   circle: circle(0.9),
 }; // points x and z in metres: a person who starts at the origin looks along +z and has +x to the left
-const at = (id) => document.getElementById(id);
 const model = new Background("./worker.js");
 const board = new FloorBoard(at("board"), () => move());
 let skeleton = null;
@@ -21,12 +21,6 @@ let stage = null;
 function circle(radius) {
   const turns = Array.from({ length: 24 }, (_, i) => ((i + 1) / 24) * 2 * Math.PI);
   return turns.map((turn) => [radius * (1 - Math.cos(turn)), radius * Math.sin(turn)]);
-}
-
-function tell(words, { fraction = null, wrong = false } = {}) {
-  at("state").className = `state${wrong ? " wrong" : fraction === null ? " still" : ""}`;
-  at("words").textContent = words;
-  at("bar").value = fraction ?? 0;
 }
 
 function readRequest() {
@@ -42,25 +36,16 @@ function readRequest() {
   };
 }
 
-async function move() {
-  if (at("move").disabled) return;
-  at("move").disabled = true;
-  at("state").scrollIntoView({ block: "nearest", behavior: "smooth" });
-  const request = readRequest();
-  const start = performance.now();
-  try {
-    tell("Moving", { fraction: 0 });
-    const motion = await model.generate(request, (fraction, words) => tell(`Moving: ${words}`, { fraction }));
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+function move() {
+  return work(at("move"), "Moving", async (progress) => {
+    const [request, start] = [readRequest(), performance.now()];
+    const motion = await model.generate(request, progress);
+    const seconds = secondsSince(start);
     show(motion, request);
     const frames = motion.joints.length / (3 * skeleton.names.length);
     const shown = `${frames} frames, ${frames / skeleton.framesPerSecond} s`;
-    tell(`1 motion in ${seconds} s, in this browser · ${shown} · seed ${request.seed}`);
-  } catch (error) {
-    tell(error.message, { wrong: true });
-  } finally {
-    at("move").disabled = false;
-  }
+    return `1 motion in ${seconds} s, in this browser · ${shown} · seed ${request.seed}`;
+  });
 }
 
 /** Plays a motion, says how near it came to its path, and lets it be kept. */
@@ -91,9 +76,8 @@ function parted(values, size) {
   return Array.from({ length: values.length / size }, (_, i) => values.slice(i * size, (i + 1) * size));
 }
 
-/** Reads what the bundle says of itself: its defaults and its skeleton. */
-async function readContract() {
-  const { constants } = await (await fetch("./model/contract.json")).json();
+/** Takes from what the bundle says of itself its defaults and its skeleton. */
+function takeOver({ constants }) {
   [at("frames").min, at("frames").max] = constants.frames;
   at("steps").value = constants.num_inference_steps;
   at("guidance").value = constants.guidance_scale;
@@ -102,16 +86,7 @@ async function readContract() {
   stage = new MotionStage(at("stage"), skeleton);
 }
 
-at("form").onsubmit = (event) => {
-  event.preventDefault();
-  move();
-};
-at("prompt").onkeydown = (event) => {
-  if (event.key === "Enter" && !event.shiftKey) {
-    event.preventDefault();
-    move();
-  }
-};
+onAsked(at("form"), at("prompt"), move);
 at("clear").onclick = () => board.show(PATHS.none);
 for (const button of document.querySelectorAll(".examples button")) {
   button.onclick = () => {
@@ -121,11 +96,8 @@ for (const button of document.querySelectorAll(".examples button")) {
   };
 }
 
-try {
-  await model.load((fraction, words) => tell(`Loading the model: ${words}`, { fraction }));
-  await readContract();
-  tell("Ready: draw a path. Everything runs in this browser; nothing you type or draw leaves it.");
+await openModel(model, async () => {
+  takeOver(await readContract());
   at("move").disabled = false;
-} catch (error) {
-  tell(`The model could not be loaded: ${error.message}`, { wrong: true });
-}
+  return "Ready: draw a path. Everything runs in this browser; nothing you type or draw leaves it.";
+});

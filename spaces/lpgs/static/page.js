@@ -1,11 +1,11 @@
 import { Background } from "./background.js";
 import { storedCircle } from "./lpgs_decoder.js";
+import { at, tell } from "./page_state.js";
 import { readSafetensors } from "./safetensors.js";
 import { SplatViewer } from "./splat_viewer.js";
 
 const MOST_MEGABYTES = 200;
 const DIRECTIONS = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1], "-x": [-1, 0, 0], "-y": [0, -1, 0], "-z": [0, 0, -1] };
-const at = (id) => document.getElementById(id);
 const decoders = {
   lpgs: new Background("./lpgs_decoder_worker.js"),
   splatz: new Background("./splat_decoder_worker.js"),
@@ -13,12 +13,6 @@ const decoders = {
 const ready = prepare();
 let shown = null; // the splats on the canvas, and the circle from where they are looked at
 let asked = 0; // files, of which only the last is shown
-
-function tell(words, { fraction = null, wrong = false } = {}) {
-  at("state").className = `state${wrong ? " wrong" : fraction === null ? " still" : ""}`;
-  at("words").textContent = words;
-  at("bar").value = fraction ?? 0;
-}
 
 /** Shows a file, and says what it took; `read` gives its bytes. */
 async function open(name, read) {

@@ -113,7 +113,7 @@ def test_a_grid_that_looks_at_infinity_in_an_unknown_scene_has_a_plane_some_exte
 
 
 def ndc_of_nerf(origins: Tensor, directions: Tensor, near: float) -> Tensor:
-    """NDC rays in OpenGL's axes as appendix C of arXiv 2003.08934 derives them, [..., 4]: o.xy and (o + d).xy."""
+    """NDC rays in OpenGL's axes (arXiv 2003.08934, appendix C) [..., 4]: o.xy and (o + d).xy."""
     flip = torch.tensor([1.0, -1, -1], dtype=torch.float64)
     (ox, oy, oz), (dx, dy, dz) = ((flip * value).unbind(-1) for value in (origins, directions))
     shift = -(near + oz) / dz

@@ -1,0 +1,4 @@
+import { serve } from "./background.js";
+import { LightSpeed } from "./lightspeed.js";
+
+serve(LightSpeed);
