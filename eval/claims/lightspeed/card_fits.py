@@ -89,7 +89,7 @@ def card_fits(settings: Settings, path: Path) -> Mapping[str, list[FitCurve]]:
     """
     plan = settings.cards
     protocol = {
-        "plan": asdict(plan), "model": settings.model, "planes": settings.card_grids,
+        "plan": asdict(plan), "model": settings.model, "planes": list(settings.card_grids),
         "rates": [NETWORK_RATE, GRID_RATE],
         "points": [POINTS_FROM, POINTS_TO, POINTS_UNIT], "grid": [[*map(list, GRID_4D_SHAPES)], GRID_4D_CHANNELS],
     }  # fmt: skip
