@@ -1,5 +1,6 @@
 """LightSpeed's model and pipeline, tiny and real."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from contract_cases import ModelCase, SceneCase
 from torch import Tensor
 
+from pocket_diffusers.eval.claims.lightspeed.settings import FitPlan
 from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab
@@ -19,6 +21,7 @@ from pocket_diffusers.training.datasets.pocketworld import load_pocketworld
 from pocket_diffusers.training.datasets.pocketworld.cameras import DEFAULT_VIEWPOINT, planar_grid
 from pocket_diffusers.training.datasets.pocketworld.render import render
 from pocket_diffusers.training.datasets.pocketworld.scene import Scene
+from pocket_diffusers.training.recipe_lightspeed import FIELD
 
 SUB_SCENES, PIXELS = 3, 24
 OPTIONS = {
@@ -179,3 +182,17 @@ def orbit_of(views: int = 12, elevation: float = 20.0, up: tuple[float, float, f
 def posed_of(viewmats: Tensor) -> PosedImages:
     images = torch.rand(len(viewmats), 3, 24, 32, generator=torch.Generator().manual_seed(0))
     return PosedImages(images, viewmats, intrinsics(40.0, 24, 32).repeat(len(viewmats), 1, 1))
+
+
+# What its benchmark measures in the contract: how much less than it does by itself, and what not at all
+
+MEASURED = {
+    "repeats": 2, "threads": 1, "sides": (16, 24), "processes": 1,
+    "cards": FitPlan(side=48, steps=4, look_every=2), "card_grids": (4, 8),
+    "orbit": replace(FIELD["nano"], steps=10, image_size=32, num_pictures=24, held_out=2),
+}  # fmt: skip
+NOT_MEASURED = {
+    "exported": "exports take minutes: tests/eval/claims/lightspeed/test_nano.py says what bundles are asked for",
+}
+LACKING: dict[str, set[str]] = {}
+"""Measurement -> rows that `MEASURED` leaves out."""

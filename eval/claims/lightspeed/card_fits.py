@@ -13,7 +13,7 @@ from torch import nn
 
 from ....hub_models.field_lightspeed import LightSpeedField
 from ....pipelines.fitting.light_field_fitting import RayViews
-from ....pipelines.fitting.loop import as_json, fit
+from ....pipelines.fitting.loop import fit
 from ....pipelines.fitting.run_folder import RunFolder
 from ....pipelines.fitting.slabs_lightspeed import place_slabs
 from ....training.datasets.posed_captures import read_captures
@@ -89,11 +89,11 @@ def card_fits(settings: Settings, path: Path) -> Mapping[str, list[FitCurve]]:
     """
     plan = settings.cards
     protocol = {
-        "plan": asdict(plan), "model": settings.model, "planes": settings.card_grids,
-        "rates": [NETWORK_RATE, GRID_RATE], "points": [POINTS_FROM, POINTS_TO, POINTS_UNIT],
-        "grid": [GRID_4D_SHAPES, GRID_4D_CHANNELS],
+        "plan": asdict(plan), "model": settings.model, "planes": list(settings.card_grids),
+        "rates": [NETWORK_RATE, GRID_RATE],
+        "points": [POINTS_FROM, POINTS_TO, POINTS_UNIT], "grid": [[*map(list, GRID_4D_SHAPES)], GRID_4D_CHANNELS],
     }  # fmt: skip
-    record = Record(path, as_json(protocol), threads=1)
+    record = Record(path, protocol, threads=1)
     done = {(one.name, one.seed): one for one in record.read(FitCurve)}
     drafts = f"{path.stem}-{protocol_hash(record.protocol)[:8]}"  # other settings have folders of their own
     wanted = [(name, seed) for seed in range(max(SEEDS.values())) for name, seeds in SEEDS.items() if seed < seeds]

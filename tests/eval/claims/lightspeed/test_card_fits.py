@@ -32,7 +32,7 @@ SETTINGS = Settings(cards=FitPlan(side=16, steps=5, warmup=1, look_every=2))
 def test_all_fields_have_the_same_decoder_and_the_grids_as_many_numbers(cards):
     scene = Cards(16)
     assert (len(scene.seen), len(scene.held_out)) == (8, 1) and "16x16 pixels, 8 views" in scene.words
-    model = LightSpeedField.from_preset("nano", grid_resolutions=SETTINGS.card_grids)
+    model = LightSpeedField.from_preset("nano", grid_resolutions=Settings().card_grids)
     place_slabs(model, scene.seen, slab="grid")
     views = RayViews.of_pictures(scene.seen, 8)
     fields = {name: make(model, views) for name, make in FIELDS.items()}
