@@ -41,7 +41,7 @@ def one_slab(**changes) -> LightSpeedPipeline:
 
 
 def cameras(count: int) -> tuple[Tensor, Tensor]:
-    places = [GRID.camera(0.9 - 0.4 * index, 0.5 * index - 0.8) for index in range(count)]
+    places = [GRID.camera(0.9 - 0.4 * index, 0.4 * index - 0.8) for index in range(count)]
     return torch.cat([place.viewmats for place in places]), torch.cat([place.Ks for place in places])
 
 
