@@ -13,6 +13,7 @@ from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab
 from pocket_diffusers.hub_models.rendering.view_clusters import planes_of_box
+from pocket_diffusers.pipelines.fitting.teacher_lightspeed import TeacherFit
 from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.pipelines.pipeline_lightspeed import LightSpeedPipeline
 from pocket_diffusers.pipelines.scene_cameras import Cameras
@@ -186,10 +187,12 @@ def posed_of(viewmats: Tensor) -> PosedImages:
 
 # What its benchmark measures in the contract: how much less than it does by itself, and what not at all
 
+TINY_WORLD = replace(FIELD["nano"], steps=10, image_size=32, num_pictures=24, held_out=2)
 MEASURED = {
     "repeats": 2, "threads": 1, "sides": (16, 24), "processes": 1,
     "cards": FitPlan(side=48, steps=4, look_every=2), "card_grids": (4, 8),
-    "orbit": replace(FIELD["nano"], steps=10, image_size=32, num_pictures=24, held_out=2),
+    "world": replace(TINY_WORLD, image_size=256), "orbit": TINY_WORLD,
+    "teacher": TeacherFit(steps=3, rays=64, samples=2048, options={"bins": 16, "occupancy_resolution": 8}),
 }  # fmt: skip
 NOT_MEASURED = {
     "exported": "exports take minutes: tests/eval/claims/lightspeed/test_nano.py says what bundles are asked for",

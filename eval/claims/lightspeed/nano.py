@@ -19,7 +19,7 @@ SHOWN = 6  # pictures of the sheet
 
 def measure_nano(settings: Settings, run: Run) -> Iterator[Row]:
     """PSNR and SSIM of held-out pictures, and the weights' bytes; draws lightspeed-nano.png."""
-    orbit = Orbit(settings.orbit)
+    orbit = Orbit(settings.world)
     seen, held_out = (capture.posed for capture in orbit.captures)
     pipeline = load_committed("lightspeed", settings.checkpoints / NANO)
     new, known = (shown_likeness(pipeline, posed) for posed in (held_out, seen.select(range(len(held_out)))))
@@ -41,7 +41,7 @@ def measure_nano(settings: Settings, run: Run) -> Iterator[Row]:
 
 def measure_exported(settings: Settings, run: Run) -> Iterator[Row]:
     """PSNR of the nano field's held-out pictures by its bundles, and the bytes of their networks."""
-    orbit = Orbit(settings.orbit)
+    orbit = Orbit(settings.world)
     held_out = orbit.captures[1].posed
     task = ExportedTask(
         "psnr", NANO, f"the nano field shows pictures that it never saw (PSNR): {orbit.words}.",

@@ -56,7 +56,8 @@ class Settings:
         processes: fits at once, each in one thread of its own.
         cards: how the fields learn that are compared on the tarot cards.
         card_grids: resolutions of LightSpeed's grids there, finer than the preset's, for the pictures are larger.
-        orbit: the scene that is seen from all around, and how it is learned; lightspeed-nano learned it for longer.
+        world: the scene that lightspeed-nano learned.
+        orbit: the same in smaller pictures, and how it is learned in several ways.
         single_grid: resolutions of the grids of a single slab with as many numbers as all sub-scenes have together.
         teacher: how a radiance field learns the same pictures.
         back_ends: whose bundles show lightspeed-nano.
@@ -70,7 +71,8 @@ class Settings:
     processes: int = 2
     cards: FitPlan = FitPlan(side=384, steps=1000, look_every=50)
     card_grids: tuple[int, ...] = (32, 64, 128, 256)
-    orbit: FieldPreset = replace(FIELD["nano"], steps=2500)
+    world: FieldPreset = FIELD["nano"]
+    orbit: FieldPreset = replace(FIELD["nano"], steps=2500, image_size=128, num_pictures=480)
     single_grid: tuple[int, ...] = (41, 81, 162, 325)
     teacher: TeacherFit = TeacherFit()
     back_ends: tuple[str, ...] = tuple(RUNTIMES)

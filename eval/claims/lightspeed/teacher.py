@@ -30,9 +30,9 @@ def measure_teacher(settings: Settings, run: Run) -> Iterator[Row]:
 
     An interrupted fit goes on; it lies beside the record of the costs until all is measured.
     """
-    orbit = Orbit(settings.orbit)
+    orbit = Orbit(settings.world)
     seen, held_out = (capture.posed for capture in orbit.captures)
-    about = as_json({"orbit": asdict(settings.orbit), "teacher": asdict(settings.teacher)})
+    about = as_json({"world": asdict(settings.world), "teacher": asdict(settings.teacher)})
     folder = run.record_path().parent / f"{run.measurement}-{protocol_hash(about)[:8]}"
     teacher = fit_teacher(seen, SceneBall.all_around(seen), settings.teacher, folder, progress=False)
     teacher.eval().save_pretrained(folder / "teacher")

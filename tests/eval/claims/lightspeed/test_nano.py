@@ -24,7 +24,7 @@ def settings(tmp_path):
     field = LightSpeedField(grid_resolutions=(3,), width=8, blocks=1, tail_channels=(4, 4, 4))
     save_repository(LightSpeedPipeline(field), tmp_path / "checkpoints" / NANO)
     orbit = replace(FIELD["nano"], scene=0, image_size=16, num_pictures=5, held_out=2)
-    return replace(BENCHMARK.settings, checkpoints=tmp_path / "checkpoints", orbit=orbit, back_ends=("onnx",))
+    return replace(BENCHMARK.settings, checkpoints=tmp_path / "checkpoints", world=orbit, back_ends=("onnx",))
 
 
 def test_nano_rows_and_their_pictures(settings, tmp_path):
@@ -32,7 +32,7 @@ def test_nano_rows_and_their_pictures(settings, tmp_path):
     assert list(rows) == ["nano-psnr", "nano-ssim", "nano-bytes"]
     field = LightSpeedPipeline.from_pretrained(settings.checkpoints / NANO).field.eval()
     psnrs = []
-    for captures in settings.orbit.captures()[::-1]:
+    for captures in settings.world.captures()[::-1]:
         views = RayViews.of_pictures(captures.posed.select([0, 1]), 8)
         with torch.no_grad():
             error = (field(views.origins, views.directions) - views.images).square().mean()
@@ -47,7 +47,7 @@ def test_nano_rows_and_their_pictures(settings, tmp_path):
 
 
 def test_bundles_are_judged_as_the_field_itself_is(settings, tmp_path, monkeypatch):
-    posed = settings.orbit.captures()[1].posed
+    posed = settings.world.captures()[1].posed
 
     def off(cameras, output_type):
         """Pictures that are off by a tenth where they can be."""

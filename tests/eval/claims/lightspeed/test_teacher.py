@@ -25,7 +25,7 @@ def settings(tmp_path):
     field = LightSpeedField(grid_resolutions=(3,), width=8, blocks=1, tail_channels=(4, 4, 4))
     save_repository(LightSpeedPipeline(field), tmp_path / "checkpoints" / NANO)
     orbit = replace(FIELD["nano"], scene=0, image_size=16, num_pictures=5, held_out=2)
-    return replace(BENCHMARK.settings, checkpoints=tmp_path / "checkpoints", orbit=orbit, teacher=TEACHER, repeats=2)
+    return replace(BENCHMARK.settings, checkpoints=tmp_path / "checkpoints", world=orbit, teacher=TEACHER, repeats=2)
 
 
 def test_both_are_compared_and_timed_at_the_same_camera(settings, contest, tmp_path):
@@ -37,7 +37,7 @@ def test_both_are_compared_and_timed_at_the_same_camera(settings, contest, tmp_p
     asked = contest(seconds)
     rows = {row.id: row for row in BENCHMARK.measure("teacher", tmp_path, settings)}
     assert list(rows) == [f"teacher-{name}" for name in ("psnr", "ssim", "seconds", "speedup", "memory")]
-    seen, held_out = (one.posed for one in settings.orbit.captures())
+    seen, held_out = (one.posed for one in settings.world.captures())
     teacher = fit_teacher(seen, SceneBall.all_around(seen), TEACHER, progress=False)
     drawn, _ = teacher.eval().render(held_out.viewmats, held_out.Ks, 16, 16)
     psnr = rows["teacher-psnr"]
