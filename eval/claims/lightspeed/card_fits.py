@@ -29,13 +29,13 @@ from .timed_fits import TimedField, TimedFit
 CARDS = "lightfields/stanford_tarot_cards_9x9_of_17x17"
 OWNER = "the Stanford Computer Graphics Laboratory"
 
-OURS, MOBILE_R2L, PLUECKER, GRID_4D = "lightspeed", "mobiler2l", "pluecker", "grid-4d"
-SEEDS = {OURS: 2, MOBILE_R2L: 2, PLUECKER: 1, GRID_4D: 1}
+OURS, MOBILE_R2L, WIDE_R2L, PLUECKER, GRID_4D = "lightspeed", "mobiler2l", "mobiler2l-wide", "pluecker", "grid-4d"
+SEEDS = {OURS: 2, MOBILE_R2L: 2, PLUECKER: 1, GRID_4D: 1, WIDE_R2L: 1}
 NETWORK_RATE, GRID_RATE = 2e-3, 2e-2
 
-# Where MobileR2L's points stand, in distances of the plane of focus, and their unit: what served it best of a few. From
-# half to twice that distance it would end a decibel and a half lower after 200 steps.
-POINTS_FROM, POINTS_TO, POINTS_UNIT = 0.8, 1.25, 0.125
+# From where to where MobileR2L's points stand, in distances of the plane of focus, and their unit: what served it best
+# of a few, about as the scene lies; and what one who does not know where the scene lies may take.
+POINTS, WIDE_POINTS = (0.8, 1.25, 0.125), (0.5, 2.0, 0.5)
 # 2,060,480 numbers; the six planes have 2,088,960. Finer in u and v, where the views are.
 GRID_4D_SHAPES, GRID_4D_CHANNELS = ((3, 3, 14, 14), (5, 5, 28, 28), (9, 9, 54, 54)), 8
 
@@ -91,7 +91,7 @@ def card_fits(settings: Settings, path: Path) -> Mapping[str, list[FitCurve]]:
     protocol = {
         "plan": asdict(plan), "model": settings.model, "planes": list(settings.card_grids),
         "rates": [NETWORK_RATE, GRID_RATE],
-        "points": [POINTS_FROM, POINTS_TO, POINTS_UNIT], "grid": [[*map(list, GRID_4D_SHAPES)], GRID_4D_CHANNELS],
+        "points": list(POINTS), "grid": [[*map(list, GRID_4D_SHAPES)], GRID_4D_CHANNELS],
     }  # fmt: skip
     record = Record(path, protocol, threads=1)
     done = {(one.name, one.seed): one for one in record.read(FitCurve)}
@@ -128,10 +128,10 @@ def fit_cards(settings: Settings, name: str, seed: int, folder: Path) -> FitCurv
 # --- fields ---------------------------------------------------------------------------------------------------
 
 
-def _mobile_r2l(model: LightSpeedField, seen: RayViews) -> MobileR2L:
+def _mobile_r2l(model: LightSpeedField, points: tuple[float, float, float]) -> MobileR2L:
     slab = model.slab()
     focus = float(slab.far - slab.near)
-    return MobileR2L(POINTS_FROM * focus, POINTS_TO * focus, POINTS_UNIT * focus, **decoder_of(model))
+    return MobileR2L(*(distance * focus for distance in points), **decoder_of(model))
 
 
 def _pluecker(model: LightSpeedField, seen: RayViews) -> PlueckerField:
@@ -144,7 +144,8 @@ def _grid_4d(model: LightSpeedField, seen: RayViews) -> Grid4DField:
 
 FIELDS: dict[str, Callable[[LightSpeedField, RayViews], nn.Module]] = {
     OURS: lambda model, seen: model,
-    MOBILE_R2L: _mobile_r2l,
+    MOBILE_R2L: lambda model, seen: _mobile_r2l(model, POINTS),
+    WIDE_R2L: lambda model, seen: _mobile_r2l(model, WIDE_POINTS),
     PLUECKER: _pluecker,
     GRID_4D: _grid_4d,
 }

@@ -12,13 +12,17 @@ from ...benchmark import Run
 from ...figures.lines import Chart, Line, draw_charts
 from ...intervals import student_interval
 from ...results import Row
-from .card_fits import GRID_4D, MOBILE_R2L, OURS, PLUECKER, Cards, FitCurve, card_fits
+from .card_fits import GRID_4D, MOBILE_R2L, OURS, PLUECKER, WIDE_R2L, Cards, FitCurve, card_fits
 from .settings import Settings
 
-NAMES = {OURS: "LightSpeed", MOBILE_R2L: "MobileR2L", PLUECKER: "Pluecker coordinates", GRID_4D: "4-D grid"}
+NAMES = {
+    OURS: "LightSpeed", MOBILE_R2L: "MobileR2L", WIDE_R2L: "MobileR2L, wide", PLUECKER: "Pluecker coordinates",
+    GRID_4D: "4-D grid",
+}  # fmt: skip
 WORDS = {
     OURS: "LightSpeed's six planes on several levels",
-    MOBILE_R2L: "MobileR2L's 8 points with their sines and cosines",
+    MOBILE_R2L: "MobileR2L's 8 points with their sines and cosines, about where the scene lies,",
+    WIDE_R2L: "MobileR2L's 8 points from half to twice the distance of the plane of focus",
     PLUECKER: "Pluecker coordinates with their sines and cosines",
     GRID_4D: "one 4-D grid on several levels, of about as many numbers as six planes,",
 }
@@ -34,7 +38,7 @@ def measure_contest(settings: Settings, run: Run) -> Iterator[Row]:
     for name, curves in fits.items():
         yield from _field_rows(run, name, curves, where)
     ours = fits[OURS]
-    for name in (MOBILE_R2L, PLUECKER, GRID_4D):
+    for name in (MOBILE_R2L, WIDE_R2L, PLUECKER, GRID_4D):
         yield run.row(
             f"contest-over-{name}",
             f"After as long a training as that of a field with {WORDS[name]} LightSpeed's PSNR of held-out views is so "

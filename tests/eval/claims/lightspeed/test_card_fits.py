@@ -14,6 +14,7 @@ from pocket_diffusers.eval.claims.lightspeed.card_fits import (
     MOBILE_R2L,
     OURS,
     PLUECKER,
+    WIDE_R2L,
     Cards,
     FitCurve,
     card_fits,
@@ -40,10 +41,10 @@ def test_all_fields_have_the_same_decoder_and_the_grids_as_many_numbers(cards):
         [tuple(value.shape) for name, value in decoder.named_parameters() if not name.startswith("head.")]
         for decoder in (
             model.sub_scenes[0].decoder,
-            *(fields[name].decoder for name in (MOBILE_R2L, PLUECKER, GRID_4D)),
+            *(fields[name].decoder for name in (MOBILE_R2L, PLUECKER, GRID_4D, WIDE_R2L)),
         )
     ]
-    assert fields[OURS] is model and behind_the_head.count(behind_the_head[0]) == 4
+    assert fields[OURS] is model and behind_the_head.count(behind_the_head[0]) == 5
     planes = sum(level.numel() for level in model.sub_scenes[0].grid.levels)
     assert sum(level.numel() for level in fields[GRID_4D].grid.levels) == pytest.approx(planes, rel=0.05)
     rival = fields[MOBILE_R2L]
@@ -99,14 +100,14 @@ def test_fits_are_kept_one_by_one_and_none_is_made_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         card_fits(SETTINGS, path)
     found = card_fits(SETTINGS, path)
-    assert asked[3:] == [(PLUECKER, 0), (GRID_4D, 0), (OURS, 1), (MOBILE_R2L, 1)]
+    assert asked[3:] == [(PLUECKER, 0), (GRID_4D, 0), (WIDE_R2L, 0), (OURS, 1), (MOBILE_R2L, 1)]
     assert {name: len(curves) for name, curves in found.items()} == {
-        OURS: 2, MOBILE_R2L: 2, PLUECKER: 1, GRID_4D: 1,
+        OURS: 2, MOBILE_R2L: 2, PLUECKER: 1, GRID_4D: 1, WIDE_R2L: 1,
     }  # fmt: skip
     assert [curve.psnr[-1] for curve in found[OURS]] == [21, 22]
     assert [entry.name for entry in tmp_path.iterdir()] == ["contest.json"]
     card_fits(replace(SETTINGS, cards=replace(SETTINGS.cards, steps=6)), path)
-    assert len(asked) == 13, "other settings, other fits"
+    assert len(asked) == 15, "other settings, other fits"
 
 
 def test_missing_cards_are_said_to_be_missing(tmp_path, monkeypatch):

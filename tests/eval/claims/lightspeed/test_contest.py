@@ -7,7 +7,14 @@ from PIL import Image
 
 from pocket_diffusers.eval.claims.lightspeed import contest
 from pocket_diffusers.eval.claims.lightspeed.benchmark import BENCHMARK
-from pocket_diffusers.eval.claims.lightspeed.card_fits import GRID_4D, MOBILE_R2L, OURS, PLUECKER, FitCurve
+from pocket_diffusers.eval.claims.lightspeed.card_fits import (
+    GRID_4D,
+    MOBILE_R2L,
+    OURS,
+    PLUECKER,
+    WIDE_R2L,
+    FitCurve,
+)
 from pocket_diffusers.eval.claims.lightspeed.contest import over, psnr_at, seconds_to, time_share
 
 
@@ -48,6 +55,7 @@ def test_rows_are_means_over_seeds_and_the_curves_are_drawn(tmp_path, monkeypatc
         MOBILE_R2L: [RIVAL_0, curve(MOBILE_R2L, [12.0, 24.0, 40.0], [16.0, 19.0, 20.0], seed=1)],
         PLUECKER: [curve(PLUECKER, [12.0, 24.0, 36.0], [16.0, 19.0, 23.5])],
         GRID_4D: [curve(GRID_4D, [12.0, 24.0, 36.0], [16.0, 19.0, 24.5])],
+        WIDE_R2L: [curve(WIDE_R2L, [12.0, 24.0, 36.0], [15.0, 17.0, 18.5])],
     }
     rows = measure(tmp_path, monkeypatch, fits)
     assert rows["contest-lightspeed-psnr"].measured == 24.5 and rows["contest-lightspeed-psnr"].n == 2
@@ -58,6 +66,7 @@ def test_rows_are_means_over_seeds_and_the_curves_are_drawn(tmp_path, monkeypatc
     assert (above.measured, above.target, above.passed) == (4.0, 1.0, True)  # 3 and 5
     assert above.interval[0] < 3 and above.interval[1] > 5
     assert rows["contest-over-pluecker"].measured == 0.5 and rows["contest-over-grid-4d"].measured == -0.5
+    assert rows["contest-over-mobiler2l-wide"].measured == 5.5
     assert rows["contest-over-grid-4d"].interval is None and rows["contest-over-grid-4d"].n == 1
     share = rows["contest-time-share"]
     assert (share.measured, share.target) == (pytest.approx((17.5 + 15) / 80), 0.4)  # 0.4375 and 0.375
@@ -68,7 +77,8 @@ def test_rows_are_means_over_seeds_and_the_curves_are_drawn(tmp_path, monkeypatc
 
 def test_a_psnr_that_is_never_reached_has_no_share(tmp_path, monkeypatch):
     low = curve(OURS, [10.0, 20.0, 30.0], [18.0, 19.0, 20.0])
-    fits = {OURS: [low, low], MOBILE_R2L: [RIVAL_0] * 2, PLUECKER: [RIVAL_0], GRID_4D: [RIVAL_0]}
+    fits = {OURS: [low, low], MOBILE_R2L: [RIVAL_0] * 2}
+    fits |= {name: [RIVAL_0] for name in (PLUECKER, GRID_4D, WIDE_R2L)}
     rows = measure(tmp_path, monkeypatch, fits)
     share = rows["contest-time-share"]
     assert share.measured is None and share.passed is False and "failed: it never had that PSNR" in share.claim
