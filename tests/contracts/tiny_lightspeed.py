@@ -201,6 +201,13 @@ FEW = {"grid_resolutions": (8, 16), "width": 24, "blocks": 1, "tail_channels": (
 """Options of a field that learns `world_grid` in a hundred steps."""
 
 
+TEACHER = {
+    "levels": 2, "log2_size": 8, "base_resolution": 2, "max_resolution": 4, "width": 4, "bins": 6,
+    "occupancy_resolution": 2, "color_layers": 1,
+}  # fmt: skip
+"""Options of a teacher that takes no time, and learns nothing."""
+
+
 @cache
 def world_grid() -> PosedImages:
     """A scene of PocketWorld at 32 x 32 pixels from a grid of 5 x 5 cameras, row by row, with depths."""
