@@ -262,6 +262,18 @@ def fit(
             help="Of such a grid: where its pictures agree, in units of places or steps; four sides of the grid.",
         ),
     ] = None,
+    teacher_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="For lightspeed, where pictures are few: of a teacher that learns from them first; no teacher if left "
+            "out.",
+        ),
+    ] = None,
+    pseudo_views: Annotated[
+        int | None,
+        typer.Option(min=0, help="Pictures that the teacher then makes, to learn from beside the real ones."),
+    ] = None,
     budget_mb: Annotated[
         float | None,
         typer.Option(metavar="MB", help="For lpgs: what the scene's file may take, in megabytes; 1 if left out."),
@@ -313,12 +325,14 @@ def fit(
         pocket fit lpgs scene.ply -o scene --budget-mb 1
         pocket fit lpgs capture/ -o scene --budget-mb 2 --steps 30000 --size 800
         pocket fit lightspeed grid.zip -o field
+        pocket fit lightspeed capture/ -o field --steps 10000 --teacher-steps 3000 --pseudo-views 500
     """
     from .pipelines.inputs import check_choice
 
     wishes = {
         "steps": steps, "size": size, "preset": preset, "slab": slab, "sub_scenes": sub_scenes,
-        "field_of_view": field_of_view, "focus_distance": focus_distance, "budget_mb": budget_mb,
+        "field_of_view": field_of_view, "focus_distance": focus_distance, "teacher_steps": teacher_steps,
+        "pseudo_views": pseudo_views, "budget_mb": budget_mb,
         "children": children, "codec": codec, "cameras": cameras, "up": up, "level": level, "seed": seed,
     }  # fmt: skip
     wishes = {name: value for name, value in wishes.items() if value is not None}

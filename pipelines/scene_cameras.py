@@ -13,7 +13,7 @@ from torch import Tensor
 from ..hub_models.rendering.cameras import intrinsics, orbit
 from ..hub_models.rendering.gaussian_rasterizer import Rendering, rasterize_gaussians
 from ..hub_models.rendering.gaussians import Gaussians
-from .inputs import check_choice, check_number, require
+from .inputs import PosedImages, check_choice, check_number, require
 
 UP = "-y"  # of the axes of a 3DGS PLY, whose y points down
 DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
@@ -47,6 +47,11 @@ class Cameras:
 
     def __len__(self) -> int:
         return len(self.viewmats)
+
+    @classmethod
+    def of_pictures(cls, posed: PosedImages) -> Self:
+        """Those that took pictures."""
+        return cls(posed.viewmats, posed.Ks, posed.width, posed.height)
 
     def select(self, index: Tensor) -> Self:
         """Those of the given indices or mask."""

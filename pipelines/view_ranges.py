@@ -224,7 +224,7 @@ def typical_focal(Ks: Float[Tensor, "cameras 3 3"]) -> tuple[float, float]:
     return tuple(Ks[:, [0, 1], [0, 1]].median(0).values.tolist())
 
 
-def focus_of(viewmat: Float[Tensor, "4 4"], posed: PosedImages) -> float | None:
+def focus_of(viewmat: Float[Tensor, "4 4"], posed: PosedImages | Cameras) -> float | None:
     """Distance of the plane, across the axis of a camera, in which the middles of all pictures lie nearest together.
 
     None where the pictures' middle rays do not come together before the camera.
@@ -246,7 +246,7 @@ def focus_of(viewmat: Float[Tensor, "4 4"], posed: PosedImages) -> float | None:
     return distance if distance > 0 else None
 
 
-def _in_frame(viewmat: Float[Tensor, "4 4"], posed: PosedImages) -> Float[Tensor, "views 3"]:
+def _in_frame(viewmat: Float[Tensor, "4 4"], posed: PosedImages | Cameras) -> Float[Tensor, "views 3"]:
     """Where the cameras stand in the frame of one."""
     return camera_centres(posed.viewmats.double()) @ viewmat[:3, :3].mT + viewmat[:3, 3]
 

@@ -91,8 +91,7 @@ def _either(words: Iterable[str]) -> str:
 
 def cameras_of(capture: Path, max_side: int | None = None) -> Cameras:
     """Those of a capture as `read_captures` takes it, for pictures of at most so many pixels a side."""
-    posed = read_captures(capture, max_side).posed
-    return Cameras(posed.viewmats, posed.Ks, posed.width, posed.height)
+    return Cameras.of_pictures(read_captures(capture, max_side).posed)
 
 
 def _parted(source: Path, wishes: Mapping[str, Any]) -> tuple[Captures, Captures]:

@@ -1,7 +1,9 @@
 """A folder of safetensors and JSON that says by itself whether it is whole: SHA256SUMS is written last."""
 
+import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,14 @@ def damaged_file(folder: Path) -> Path | None:
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             return folder / name
     return None if lines else folder / SUMS
+
+
+def digest_of_tensors(tensors: Iterable[Tensor]) -> str:
+    """One sha256 over the values of tensors, to tell the data of one run from those of another."""
+    content = hashlib.sha256()
+    for tensor in tensors:
+        content.update(tensor.detach().cpu().contiguous().numpy())
+    return content.hexdigest()
 
 
 def detach_tensors(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:

@@ -3,21 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from ...hub_models.losses.photometric import psnr
 from ...hub_models.rendering.pixel_rays import pixel_rays
 from ..inputs import PosedImages, require
+from ..scene_cameras import Cameras
 from .loop import Batches
 
 GRID = "grid"
 """Parameters of whose path a part is this word learn at a rate of their own, and do not decay."""
 PREVIEWS = 4
+Seen = TypeVar("Seen", PosedImages, Cameras)
 
 
 class StepViews(NamedTuple):
@@ -32,12 +34,12 @@ class RayViews:
     """Pictures and, of each block of `scale` x `scale` pixels, the ray through its middle.
 
     Attributes:
-        images: in [0, 1] [views, 3, scale * height, scale * width].
+        images: in [0, 1], or in bytes where there are very many [views, 3, scale * height, scale * width].
         origins, directions: in scene units [views, 3, height, width].
         groups: which views each sub-scene learns from.
     """
 
-    images: Float[Tensor, "views 3 tall wide"]
+    images: Float[Tensor, "views 3 tall wide"] | UInt8[Tensor, "views 3 tall wide"]
     origins: Float[Tensor, "views 3 height width"]
     directions: Float[Tensor, "views 3 height width"]
     groups: tuple[Int[Tensor, " group"], ...]
@@ -57,15 +59,32 @@ class RayViews:
         Raises:
             ValueError: for pictures smaller than a block.
         """
-        posed = whole_blocks(posed, scale)
-        rays = pixel_rays(posed.viewmats, posed.Ks, posed.height, posed.width, scale)
-        origins, directions = (value.movedim(-1, 1).to(posed.images).contiguous() for value in rays)
-        weights = torch.ones(len(posed), 1) if weights is None else weights
+        return cls.of_cameras(posed.images, Cameras.of_pictures(posed), scale, weights)
+
+    @classmethod
+    def of_cameras(
+        cls,
+        images: Float[Tensor, "views 3 height width"] | UInt8[Tensor, "views 3 height width"],
+        cameras: Cameras,
+        scale: int,
+        weights: Float[Tensor, "views sub_scenes"] | None = None,
+    ) -> Self:
+        """As `of_pictures`, of pictures that may be in bytes."""
+        rows, columns = _filling(cameras, scale)
+        cameras = whole_blocks(cameras, scale)
+        rays = pixel_rays(cameras.viewmats, cameras.Ks, cameras.height, cameras.width, scale)
+        origins, directions = (value.movedim(-1, 1).float().contiguous() for value in rays)
+        weights = torch.ones(len(cameras), 1) if weights is None else weights
         groups = tuple(taking_part.nonzero()[:, 0].cpu() for taking_part in (weights > 0).unbind(1))
-        return cls(posed.images, origins, directions, groups)
+        return cls(images[:, :, rows, columns].contiguous(), origins, directions, groups)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def truth(self, views: Int[Tensor, " batch"]) -> Float[Tensor, "batch 3 tall wide"]:
+        """Pictures of some views, in [0, 1]."""
+        images = self.images[views]
+        return images if images.is_floating_point() else images / 255
 
     def to(self, device: torch.device | str) -> Self:
         """The same views on another device."""
@@ -94,22 +113,29 @@ def _places(total: int, first: int, size: int, seed: int) -> Int[Tensor, " size"
     return torch.cat(places)
 
 
-def whole_blocks(posed: PosedImages, scale: int) -> PosedImages:
-    """Pictures without the rows and columns that do not fill a block, half of them at each side.
+def whole_blocks(seen: Seen, scale: int) -> Seen:
+    """Pictures, or cameras, without the rows and columns that do not fill a block, half of them at each side.
 
     Raises:
         ValueError: for pictures smaller than a block.
     """
-    require(min(posed.height, posed.width) >= scale, "pictures", f"{posed.height} x {posed.width}",
-            f"at least {scale} x {scale} pixels")  # fmt: skip
-    top, left = posed.height % scale // 2, posed.width % scale // 2
-    rows = slice(top, top + posed.height // scale * scale)
-    columns = slice(left, left + posed.width // scale * scale)
-    cut = {name: getattr(posed, name) for name in ("depths", "masks")}
+    rows, columns = _filling(seen, scale)
+    Ks = seen.Ks.clone()
+    Ks[:, :2, 2] -= Ks.new_tensor([columns.start, rows.start])
+    if isinstance(seen, Cameras):
+        return replace(seen, Ks=Ks, width=columns.stop - columns.start, height=rows.stop - rows.start)
+    cut = {name: getattr(seen, name) for name in ("depths", "masks")}
     cut = {name: value if value is None else value[:, rows, columns] for name, value in cut.items()}
-    Ks = posed.Ks.clone()
-    Ks[:, :2, 2] -= Ks.new_tensor([left, top])
-    return replace(posed, images=posed.images[:, :, rows, columns].contiguous(), Ks=Ks, **cut)
+    return replace(seen, images=seen.images[:, :, rows, columns].contiguous(), Ks=Ks, **cut)
+
+
+def _filling(seen: PosedImages | Cameras, scale: int) -> tuple[slice, slice]:
+    """Rows and columns that fill blocks."""
+    require(min(seen.height, seen.width) >= scale, "pictures", f"{seen.height} x {seen.width}",
+            f"at least {scale} x {scale} pixels")  # fmt: skip
+    top, left = seen.height % scale // 2, seen.width % scale // 2
+    rows, columns = seen.height // scale * scale, seen.width // scale * scale
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 class LightFieldFit:
@@ -142,7 +168,7 @@ class LightFieldFit:
         """As `Objective.loss`."""
         views, seen = batch.views, self.views
         shown = self.parts[part](seen.origins[views], seen.directions[views], batch.sub_scene)
-        truth = seen.images[views]
+        truth = seen.truth(views)
         return (shown - truth).square().mean(), {"psnr": float(psnr(shown.detach(), truth, peak=1.0).mean())}
 
     def preview(self, modules: dict[str, nn.Module]) -> Image.Image:
@@ -151,6 +177,7 @@ class LightFieldFit:
         for sub_scene, views in list(enumerate(seen.groups))[:PREVIEWS]:
             first = views[:1].to(seen.images.device)
             shown = modules["field"](seen.origins[first], seen.directions[first], sub_scene)
-            pairs.append(torch.cat((seen.images[first], shown.to(seen.images)), 2))
+            truth = seen.truth(first)
+            pairs.append(torch.cat((truth, shown.to(truth)), 2))
         pixels = (torch.cat(pairs, 3)[0].clamp(0, 1) * 255).round().byte()
         return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())

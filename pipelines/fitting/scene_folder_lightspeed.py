@@ -31,6 +31,8 @@ PICTURE_OPTIONS = {
     "sub_scenes": None,
     "field_of_view": None,
     "focus_distance": None,
+    "teacher_steps": LightSpeedFit.teacher_steps,
+    "pseudo_views": LightSpeedFit.pseudo_views,
     "up": UP,
     "seed": LightSpeedFit.seed,
 }
@@ -112,7 +114,8 @@ def _settings(posed: PosedImages, wishes: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `LightSpeedFit`."""
     sub_scenes = wishes["sub_scenes"] or (SUB_SCENES if is_from_all_around(posed) else None)
     options = {} if sub_scenes is None else {"num_sub_scenes": sub_scenes}
-    return {"options": options, **{name: wishes[name] for name in ("steps", "preset", "slab", "seed")}}
+    names = ("steps", "preset", "slab", "teacher_steps", "pseudo_views", "seed")
+    return {"options": options, **{name: wishes[name] for name in names}}
 
 
 @torch.no_grad()

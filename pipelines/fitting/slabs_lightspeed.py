@@ -14,7 +14,7 @@ from ...hub_models.rendering.light_slab import LightSlab, ndc_frame
 from ...hub_models.rendering.pixel_rays import pixel_rays
 from ...hub_models.rendering.view_clusters import ViewClusters, planes_of_box
 from ..inputs import Captures, PosedImages, check_choice, check_number, require
-from ..scene_cameras import Circle
+from ..scene_cameras import Cameras, Circle
 from ..view_ranges import focus_of
 from .light_field_fitting import whole_blocks
 
@@ -55,7 +55,7 @@ class SceneHints:
             if not self.points.isfinite().all():
                 raise ValueError("points must be finite, but hold NaN or infinity.")
 
-    def box(self, posed: PosedImages) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    def box(self, posed: PosedImages | Cameras) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         """Opposite corners around nearly all points, or else around what all cameras look at."""
         if self.points is not None and len(self.points):
             low, high = self.points.quantile(FEW, 0), self.points.quantile(1 - FEW, 0)
@@ -80,7 +80,11 @@ class SceneHints:
 
 
 def place_slabs(
-    field: LightSpeedField, posed: PosedImages, slab: Slab = "auto", hints: SceneHints | None = None, seed: int = 0
+    field: LightSpeedField,
+    posed: PosedImages | Cameras,
+    slab: Slab = "auto",
+    hints: SceneHints | None = None,
+    seed: int = 0,
 ) -> Float[Tensor, "views sub_scenes"]:
     """Gives each sub-scene of a field its light slab, which just holds the rays of the pictures that it serves.
 
@@ -92,7 +96,7 @@ def place_slabs(
 
     Args:
         field: whose slabs are set.
-        posed: the pictures that it will learn from.
+        posed: the pictures that it will learn from, of which only the cameras count.
         slab: which of these.
         hints: what else is known of the scene.
         seed: of the clustering.
@@ -108,7 +112,8 @@ def place_slabs(
     require(len(posed) >= 2, "pictures", len(posed), "at least 2, from different places")
     if float(_extent(centres)) <= ONE_PLACE * float(centres.abs().max()):
         raise ValueError("pictures must be from different places, not all from one.")
-    posed, hints = whole_blocks(posed, field.scale), hints or SceneHints()
+    cameras = posed if isinstance(posed, Cameras) else Cameras.of_pictures(posed)
+    posed, hints = whole_blocks(cameras, field.scale), hints or SceneHints()
     if slab == "auto":
         slab = _fitting_slab(field, posed, hints)
     if slab == "box":
@@ -119,7 +124,7 @@ def place_slabs(
     return torch.ones(len(posed), 1)
 
 
-def _fitting_slab(field: LightSpeedField, posed: PosedImages, hints: SceneHints) -> Slab:
+def _fitting_slab(field: LightSpeedField, posed: Cameras, hints: SceneHints) -> Slab:
     axes = posed.viewmats[:, 2, :3]
     mean = axes.mean(0)
     alike = float((axes @ mean / mean.norm().clamp_min(1e-9)).min())
@@ -133,7 +138,7 @@ def _fitting_slab(field: LightSpeedField, posed: PosedImages, hints: SceneHints)
     return "ndc" if known else "box"
 
 
-def is_from_all_around(posed: PosedImages) -> bool:
+def is_from_all_around(posed: PosedImages | Cameras) -> bool:
     """Whether cameras look so many ways, or are turned so differently, that none stands for them all."""
     ahead, down = (posed.viewmats[:, row, :3].mean(0) for row in (2, 1))
     return float(torch.linalg.cross(ahead, down).norm()) < ALL_AROUND
@@ -144,7 +149,7 @@ def _extent(places: Tensor) -> Tensor:
     return (places.amax(0) - places.amin(0)).max()
 
 
-def _grid_planes(posed: PosedImages, hints: SceneHints) -> tuple[Tensor, float, float]:
+def _grid_planes(posed: Cameras, hints: SceneHints) -> tuple[Tensor, float, float]:
     frame = mean_camera(posed.viewmats.double())
     focus, depths = focus_of(frame, posed), hints.depths(frame)
     if focus is None and len(depths):
@@ -154,7 +159,7 @@ def _grid_planes(posed: PosedImages, hints: SceneHints) -> tuple[Tensor, float, 
     return frame.float(), 0.0, focus
 
 
-def _ndc_planes(posed: PosedImages, hints: SceneHints) -> tuple[Tensor, float, float]:
+def _ndc_planes(posed: Cameras, hints: SceneHints) -> tuple[Tensor, float, float]:
     viewmat = mean_camera(posed.viewmats.double())
     nearest = hints.nearest
     if nearest is None:
@@ -166,7 +171,7 @@ def _ndc_planes(posed: PosedImages, hints: SceneHints) -> tuple[Tensor, float, f
     return frame.float(), -1.0, 1.0
 
 
-def _place_boxes(field: LightSpeedField, posed: PosedImages, hints: SceneHints, seed: int) -> Tensor:
+def _place_boxes(field: LightSpeedField, posed: Cameras, hints: SceneHints, seed: int) -> Tensor:
     count, centres = field.config.num_sub_scenes, camera_centres(posed.viewmats)
     clusters = ViewClusters.of_cameras(centres, count, seed)
     weights, low_high = clusters.weights(centres), hints.box(posed)
@@ -177,7 +182,7 @@ def _place_boxes(field: LightSpeedField, posed: PosedImages, hints: SceneHints, 
     return weights
 
 
-def _holding(frame: Tensor, near: float, far: float, posed: PosedImages, scale: int) -> LightSlab:
+def _holding(frame: Tensor, near: float, far: float, posed: Cameras, scale: int) -> LightSlab:
     """The slab that just holds all rays of pictures, of which the four outermost of each suffice."""
     rays = pixel_rays(posed.viewmats, posed.Ks, posed.height, posed.width, scale)
     corners = [value[:, [0, 0, -1, -1], [0, -1, 0, -1]] for value in rays]  # [views, 4, 3]

@@ -22,6 +22,7 @@ from ...hub_models.rendering.pixel_rays import rays_through
 from ...hub_models.rendering.volume import RayBins, render_bins
 from ..inputs import PosedImages, check_choice, check_count, check_number
 from ..scene_cameras import Cameras, Circle
+from .checkpoint import digest_of_tensors
 from .loop import Batches, FitSettings, fit
 
 BALL_SHARE = 0.5  # of the cameras' distance is the radius of the ball in which details are fine
@@ -198,6 +199,17 @@ def misplaced_light(
     return ((1 - shares.sum(1) + (shares * away).sum(1)) * (depths > 0)).mean()
 
 
+def new_teacher(ball: SceneBall, how: TeacherFit) -> LightSpeedRadianceField:
+    """A teacher with new weights.
+
+    Args:
+        ball: where the scene is.
+        how: settings.
+    """
+    torch.manual_seed(how.seed)
+    return LightSpeedRadianceField.from_preset(how.preset, **{**asdict(ball), **how.options})
+
+
 def fit_teacher(
     posed: PosedImages,
     ball: SceneBall,
@@ -218,13 +230,12 @@ def fit_teacher(
         ValueError: a damaged checkpoint, or one made with other settings.
         OSError: the folder cannot be written to.
     """
-    torch.manual_seed(how.seed)
-    options = {**asdict(ball), **how.options}
-    teacher = LightSpeedRadianceField.from_preset(how.preset, **options).to(posed.images.device)
+    teacher = new_teacher(ball, how).to(posed.images.device)
     identity = {name: value for name, value in asdict(how).items() if name not in ("steps", "seed", "save_every")}
+    given = [posed.images, posed.viewmats, posed.Ks, *([] if posed.depths is None else [posed.depths])]
     settings = FitSettings(
         steps=how.steps, seed=how.seed, schedule="cosine", max_grad_norm=None, save_every=how.save_every,
-        identity={**identity, "options": options, "views": len(posed)},
+        identity={**identity, "ball": asdict(ball), "views": len(posed), "digest": digest_of_tensors(given)},
     )  # fmt: skip
     objective = RadianceFit(teacher, posed, how)
     fit(objective, objective.batches(), settings, output, **running)

@@ -1,4 +1,4 @@
-"""LightSpeed's model and pipeline, tiny and real."""
+"""LightSpeed's models and pipeline, tiny and real."""
 
 from dataclasses import replace
 from functools import cache
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pocket_diffusers.eval.claims.lightspeed.settings import FitPlan
 from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
+from pocket_diffusers.hub_models.radiance_lightspeed import LightSpeedRadianceField
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
 from pocket_diffusers.hub_models.rendering.light_slab import LightSlab
 from pocket_diffusers.hub_models.rendering.view_clusters import planes_of_box
@@ -112,6 +113,18 @@ def outputs(model: LightSpeedField, **rays: Tensor) -> list[Tensor]:
     return [model(**rays, sub_scene=index) for index in range(len(model.sub_scenes))]
 
 
+def fill_radiance(model: LightSpeedRadianceField) -> None:
+    """A grid that takes part in what its networks say."""
+    with torch.no_grad():
+        model.grid.table.normal_(0, 1)
+
+
+def places(model: LightSpeedRadianceField, samples: int) -> dict[str, Tensor]:
+    """Points within the ball and beyond, and unit vectors along which they are seen."""
+    points, directions = torch.randn(2, samples, 3, generator=torch.Generator().manual_seed(1))
+    return {"points": 1.5 * points, "directions": torch.nn.functional.normalize(directions, dim=-1)}
+
+
 GRIDS, DECODER, DECODER_OF_12 = 8_355_840, 2_261_123, 2_253_955
 MODELS = {
     "field": ModelCase(
@@ -146,7 +159,43 @@ MODELS = {
             ({"tail": "4x"}, "tail must be one of 8x, 12x, not '4x'"),
             ({"tail_channels": (4, 4)}, r"tail_channels must be three numbers of at least 1, not \(4, 4\)"),
         ],
-    )
+    ),
+    "radiance": ModelCase(
+        cls=LightSpeedRadianceField,
+        options={
+            "levels": 3,
+            "log2_size": 8,
+            "base_resolution": 2,
+            "max_resolution": 8,
+            "width": 8,
+            "color_layers": 1,
+            "sh_degree": 2,
+            "bins": 8,
+            "occupancy_resolution": 4,
+        },
+        inputs=places,
+        outputs=lambda model, **rays: list(model(**rays)),
+        presets={"paper": 12_207_469, "nano": 377_481},
+        fill=fill_radiance,
+        layouts={
+            "defaults": {},
+            "one level": {"levels": 1, "max_resolution": 2},
+            "two layers of colour": {"color_layers": 2},
+            "the same from everywhere": {"sh_degree": 0},
+            "far away": {"center": (0.5, -0.25, 1.0), "radius": 2.0},
+        },
+        refused_options=[
+            ({"levels": 0}, "levels must be at least 1, not 0"),
+            ({"bins": 0}, "bins must be at least 1, not 0"),
+            ({"occupancy_resolution": 0}, "occupancy_resolution must be at least 1, not 0"),
+            ({"max_resolution": 1}, "max_resolution must be at least base_resolution=2, not 1"),
+            ({"sh_degree": 4}, "sh_degree must be 0, 1, 2 or 3, not 4"),
+            ({"center": (0.0, 1.0)}, r"center must be three finite numbers, not \(0.0, 1.0\)"),
+            ({"radius": 0.0}, "radius must be above 0 and finite, not 0.0"),
+            ({"near": 0.0}, "near must be above 0 and below 100 radii, not 0.0"),
+            ({"near": 200.0}, "near must be above 0 and below 100 radii, not 200.0"),
+        ],
+    ),
 }
 
 
@@ -154,6 +203,13 @@ MODELS = {
 
 FEW = {"grid_resolutions": (8, 16), "width": 24, "blocks": 1, "tail_channels": (16, 12, 8)}
 """Options of a field that learns `world_grid` in a hundred steps."""
+
+
+TEACHER = {
+    "levels": 2, "log2_size": 8, "base_resolution": 2, "max_resolution": 4, "width": 4, "bins": 6,
+    "occupancy_resolution": 2, "color_layers": 1,
+}  # fmt: skip
+"""Options of a teacher that takes no time, and learns nothing."""
 
 
 @cache

@@ -7,9 +7,14 @@ import datasets
 import pytest
 import torch
 from PIL import Image
+from tiny_lightspeed import TEACHER
 
 from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
+from pocket_diffusers.hub_models.radiance_lightspeed import LightSpeedRadianceField
 from pocket_diffusers.hub_models.rendering.cameras import camera_centres
+from pocket_diffusers.pipelines.fitting.light_field_fitting import RayViews
+from pocket_diffusers.pipelines.fitting.loop import load_run
+from pocket_diffusers.pipelines.fitting.teacher_lightspeed import RadianceFit
 from pocket_diffusers.pipelines.pipeline_lightspeed import LightSpeedPipeline
 from pocket_diffusers.pipelines.view_ranges import GridViews, OrbitViews
 from pocket_diffusers.pipelines.weights import weights_digest
@@ -72,6 +77,33 @@ def test_the_record_replays_it(folder, tmp_path, monkeypatch):
     assert weights_digest(again) == record["digest_out"]
 
 
+def test_a_teacher_learns_first_and_its_pictures_are_made_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setitem(LightSpeedRadianceField.presets, "nano", TEACHER)
+    seen, batches, rendered, render = [], RayViews.batches, [], LightSpeedRadianceField.render
+    monkeypatch.setattr(RayViews, "batches", lambda views, *rest: seen.append(views) or batches(views, *rest))
+    monkeypatch.setattr(
+        LightSpeedRadianceField,
+        "render",
+        lambda self, viewmats, *rest: rendered.append(viewmats) or render(self, viewmats, *rest),
+    )
+    monkeypatch.setattr(RadianceFit, "preview", lambda *_: None)
+    taught = {**FEW, "steps": "3", "teacher_steps": "5", "pseudo_views": "20"}
+    model = run("field", "nano", tmp_path, overrides=taught)
+    (views,), left = seen, tmp_path / "field" / "teacher"
+    assert len(views) == 44 and list(map(len, rendered)) == [16, 4]
+    teacher = LightSpeedRadianceField.from_preset("nano")
+    assert load_run(left, {"teacher": teacher}) == 5 and teacher.config.levels == TEACHER["levels"]
+    real, _ = world_orbit("test", FIELD["nano"].scene, 32, 24, 2)
+    assert (views.truth(torch.arange(24)) - real.posed.images).abs().max() < 0.51 / 255
+    ends = [camera_centres(viewmats)[:, 1].aminmax() for viewmats in (torch.cat(rendered), real.posed.viewmats)]
+    assert ends[1].min - 1e-3 < ends[0].min < ends[0].max < ends[1].max + 1e-3
+    digest = weights_digest(model)
+    assert weights_digest(run("field", "nano", tmp_path, overrides=taught)) == digest and len(rendered) == 2
+    record = json.loads((tmp_path / "field" / "training.json").read_text())[0]
+    assert "--set teacher_steps=5 --set pseudo_views=20" in record["command"] and record["digest_out"] == digest
+
+
 def test_a_capture_of_one_s_own_is_learned_from_without_what_it_holds_out(tmp_path):
     """A camera grid, of which one view is for testing and would spoil the sum."""
     grid = tmp_path / "grid"
@@ -90,10 +122,17 @@ def test_a_capture_of_one_s_own_is_learned_from_without_what_it_holds_out(tmp_pa
 
 
 def test_the_paper_s_presets_are_the_paper_s(tmp_path):
-    for name, size, scale in (("paper", 800, 8), ("paper-frontal", 1008, 12)):
+    nano = FIELD["nano"].fit()
+    assert (nano.teacher_steps, nano.pseudo_views) == (0, 0)
+    for name, size, scale, epochs, pseudo in (
+        ("paper", 800, 8, 30, 10_000),
+        ("paper-frontal", 1008, 12, 20, 8_000),
+    ):
         paper, how = FIELD[name], FIELD[name].fit()
         assert (paper.image_size, how.steps, how.batch_views) == (size, 240_000, 10)
         assert (how.learning_rate, how.grid_rate, paper.warmup_steps) == (5e-4, 5e-3, 200)
+        assert (how.teacher_steps, how.pseudo_views) == (epochs * 1000, pseudo)
+        assert (how.teacher().preset, how.teacher().rays, how.teacher().learning_rate) == ("paper", 16_384, 2e-2)
         with torch.device("meta"):
             assert LightSpeedField.from_preset(how.preset, **how.options).scale == scale
         with pytest.raises(ValueError, match="source must be your capture: a folder of COLMAP, LLFF"):
@@ -107,6 +146,7 @@ def test_the_paper_s_presets_are_the_paper_s(tmp_path):
         ({"scene": -1}, "scene must be at least 0, not -1"),
         ({"sub_scenes": -1}, "sub_scenes must be at least 0, not -1"),
         ({"held_out": 0}, "held_out must be at least 1, not 0"),
+        ({"teacher_steps": 9}, "teacher_steps and pseudo_views must be both 0 or both at least 1"),
         ({"up": "up"}, "up must be one of x, y, z"),
         ({"model": "big"}, "model must be one of paper, paper-frontal, nano, not 'big'"),
         ({"slab": "sphere"}, "slab must be one of auto, grid, ndc, box, not 'sphere'"),

@@ -1,16 +1,21 @@
 """LightSpeed's fit: one that was stopped goes on to the same field, and none goes on with other pictures."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
-from tiny_lightspeed import FEW, grid_of, make_field, orbit_of
+from tiny_lightspeed import FEW, TEACHER, grid_of, make_field, orbit_of
 from torch import Tensor
 
-from pocket_diffusers.hub_models.rendering.cameras import look_at
+from pocket_diffusers.hub_models.radiance_lightspeed import LightSpeedRadianceField
+from pocket_diffusers.hub_models.rendering.cameras import camera_centres, look_at
+from pocket_diffusers.hub_models.rendering.pixel_rays import pixel_rays
 from pocket_diffusers.pipelines.fitting.field_lightspeed import LightSpeedFit, fit_field, new_field, range_of
-from pocket_diffusers.pipelines.fitting.light_field_fitting import LightFieldFit
+from pocket_diffusers.pipelines.fitting.light_field_fitting import LightFieldFit, RayViews
+from pocket_diffusers.pipelines.fitting.loop import load_run
+from pocket_diffusers.pipelines.fitting.pseudo_views_lightspeed import TOGETHER, pseudo_cameras, scene_ball
 from pocket_diffusers.pipelines.fitting.slabs_lightspeed import SceneHints
+from pocket_diffusers.pipelines.fitting.teacher_lightspeed import fit_teacher
 from pocket_diffusers.pipelines.inputs import PosedImages
 from pocket_diffusers.pipelines.view_ranges import GridViews, OrbitViews
 
@@ -80,6 +85,99 @@ def test_how_often_it_is_saved_does_not_make_it_another_fit():
     assert often.decisive() == HOW.settings(POSED, HINTS).decisive() != HOW.settings(POSED).decisive()
 
 
+# A teacher
+
+VIEWS = TOGETHER + 4
+TAUGHT = replace(HOW, teacher_steps=3, pseudo_views=VIEWS)
+
+
+@pytest.fixture
+def tiny_teacher(monkeypatch):
+    monkeypatch.setitem(LightSpeedRadianceField.presets, "nano", TEACHER)
+
+
+@pytest.fixture
+def learned_from(monkeypatch) -> list[RayViews]:
+    """The views of each fit."""
+    seen, batches = [], RayViews.batches
+    monkeypatch.setattr(RayViews, "batches", lambda views, *rest: seen.append(views) or batches(views, *rest))
+    return seen
+
+
+def test_a_field_learns_from_real_views_and_from_those_of_its_teacher(tmp_path, tiny_teacher, learned_from):
+    field = fit_field(POSED, TAUGHT, HINTS, tmp_path, progress=False)
+    (views,) = learned_from
+    assert len(views) == 12 + VIEWS and not views.images.is_floating_point()
+    assert (views.truth(torch.arange(12)) - POSED.images).abs().max() < 0.51 / 255
+    cameras = pseudo_cameras(POSED, VIEWS)
+    origins, directions = (value.movedim(-1, 1) for value in pixel_rays(cameras.viewmats, cameras.Ks, 24, 32, 8))
+    assert torch.equal(views.origins[12:], origins) and torch.equal(views.directions[12:], directions)
+    teacher = LightSpeedRadianceField.from_preset("nano", **asdict(scene_ball(POSED, HINTS)))
+    assert load_run(tmp_path / "teacher", {"teacher": teacher}) == 3
+    shown, _ = teacher.eval().render(cameras.viewmats, cameras.Ks, 24, 32)
+    assert (views.truth(torch.arange(12, 12 + VIEWS)) - shown).abs().max() < 0.51 / 255
+    weights = field.clusters.weights(camera_centres(torch.cat([POSED.viewmats, cameras.viewmats])))
+    for index, group in enumerate(views.groups):
+        assert group.tolist() == (weights[:, index] > 0).nonzero()[:, 0].tolist() and group.max() >= 12
+        mine = [value[group].movedim(1, -1).reshape(-1, 3) for value in (views.origins, views.directions)]
+        assert field.slab(index).coordinates(*mine).abs().max() < 1 + 1e-4, "no ray leaves its slab"
+
+
+def test_a_fit_that_was_stopped_among_pseudo_views_goes_on_to_the_same_field(tmp_path, tiny_teacher, monkeypatch):
+    whole = fit_field(POSED, TAUGHT, HINTS, progress=False)
+    render, asked = LightSpeedRadianceField.render, []
+
+    def some(self, viewmats, *rest):
+        asked.append(len(viewmats))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return render(self, viewmats, *rest)
+
+    monkeypatch.setattr(LightSpeedRadianceField, "render", some)
+    with pytest.raises(KeyboardInterrupt):
+        fit_field(POSED, TAUGHT, HINTS, tmp_path, progress=False)
+    again = fit_field(POSED, TAUGHT, HINTS, tmp_path, progress=False)
+    assert asked == [TOGETHER, 4, 4], "what was whole is not made again"
+    assert same(again.state_dict(), whole.state_dict())
+    assert same(fit_field(POSED, TAUGHT, HINTS, tmp_path, progress=False).state_dict(), whole.state_dict())
+    assert len(asked) == 3
+    for how in (replace(TAUGHT, pseudo_views=VIEWS + 1), replace(TAUGHT, teacher_steps=4), HOW):
+        with pytest.raises(ValueError, match="was made with"):
+            fit_field(POSED, how, HINTS, tmp_path, progress=False)
+
+
+def test_a_teacher_learns_from_depths_and_does_not_go_on_with_others(tmp_path, tiny_teacher, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "pocket_diffusers.pipelines.fitting.field_lightspeed.fit_teacher",
+        lambda posed, *rest, **running: given.append(posed) or fit_teacher(posed, *rest, **running),
+    )
+    posed = replace(grid_of(), depths=torch.full((9, 24, 32), 2.0))
+    how = replace(TAUGHT, options={**FEW, "width": 4})
+    fit_field(posed, how, None, tmp_path, progress=False)
+    assert torch.equal(given[0].depths, posed.depths)
+    with pytest.raises(ValueError, match="digest.* was made with"):
+        fit_field(replace(posed, depths=posed.depths.clone().index_fill_(1, torch.tensor([3]), 2.5)), how, None,
+                  tmp_path, progress=False)  # fmt: skip
+
+
+def test_what_no_field_can_be_fitted_to_is_refused_before_a_teacher_learns(tmp_path, tiny_teacher):
+    out = tmp_path / "run"
+    for posed, how, message in (
+        (POSED, replace(TAUGHT, slab="ndc"), "num_sub_scenes must be 1 for slab 'ndc'"),
+        (grid_of(), replace(TAUGHT, options=FEW), "a teacher of pictures that are not from all around must be given"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_field(posed, how, None, out, progress=False)
+    assert not out.exists()
+
+
+def test_teachers_are_as_large_as_their_fields():
+    nano, paper = TAUGHT.teacher(), replace(TAUGHT, preset="paper-frontal", seed=2).teacher()
+    assert (nano.preset, nano.steps, nano.seed, nano.save_every) == ("nano", 3, 0, 2)
+    assert (paper.preset, paper.rays, paper.learning_rate, paper.seed) == ("paper", 16_384, 2e-2, 2)
+
+
 def test_a_new_field_has_weights_of_its_seed_and_slabs_of_its_pictures():
     first, views = new_field(POSED, HOW, HINTS)
     torch.rand(5)
@@ -112,6 +210,10 @@ def test_presets_and_their_options():
         ({"save_every": -1}, "save_every must be a whole number of at least 1, not -1"),
         ({"learning_rate": 0}, "learning_rate must be a number of at least 1e-09, not 0"),
         ({"grid_rate": float("nan")}, "grid_rate must be a number of at least 1e-09, not nan"),
+        ({"teacher_steps": -1}, "teacher_steps must be a whole number of at least 1, not -1"),
+        ({"pseudo_views": 1.5}, "pseudo_views must be a whole number of at least 1, not 1.5"),
+        ({"teacher_steps": 9}, r"teacher_steps and pseudo_views must be both 0 or both at least 1, not \(9, 0\)"),
+        ({"pseudo_views": 9}, r"teacher_steps and pseudo_views must be both 0 or both at least 1, not \(0, 9\)"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changes, message):

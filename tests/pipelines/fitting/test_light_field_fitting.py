@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from pocket_diffusers.pipelines.fitting.light_field_fitting import (
 )
 from pocket_diffusers.pipelines.fitting.loop import FitSettings, fit
 from pocket_diffusers.pipelines.inputs import PosedImages
+from pocket_diffusers.pipelines.scene_cameras import Cameras
 from pocket_diffusers.training.datasets.pocketworld.cameras import project
 
 
@@ -148,6 +150,22 @@ def test_a_step_compares_whole_pictures_with_what_is_shown_along_their_rays():
     errors = (0.5 - pictures().images[[2, 0]]).square()
     assert_close(loss, errors.mean())
     assert told["psnr"] == pytest.approx(float(-10 * errors.mean((1, 2, 3)).log10().mean()), rel=1e-5)
+
+
+def test_pictures_in_bytes_are_the_same_pictures():
+    posed = pictures(height=27, width=30)
+    plain = RayViews.of_pictures(posed, 8)
+    stored = RayViews.of_cameras((posed.images * 255).round().byte(), Cameras.of_pictures(posed), 8)
+    assert stored.images.dtype == torch.uint8 and stored.images.shape == plain.images.shape
+    assert torch.equal(stored.origins, plain.origins) and torch.equal(stored.directions, plain.directions)
+    chosen = torch.tensor([2, 0])
+    assert torch.equal(plain.truth(chosen), plain.images[chosen])
+    assert_close(stored.truth(chosen), plain.images[chosen], atol=0.51 / 255, rtol=0)
+    batch = StepViews(0, chosen)
+    losses = [LightFieldFit(Painting(), views).loss("field", batch, torch.Generator())[0] for views in (plain, stored)]
+    assert_close(*losses, atol=2e-3, rtol=0)
+    preview = LightFieldFit(Painting(), stored).preview({"field": Painting()})
+    assert (np.asarray(preview)[:24] == stored.images[0].movedim(0, -1).numpy()).all()
 
 
 def test_grids_have_a_rate_of_their_own_and_do_not_decay():

@@ -1,12 +1,16 @@
 """What `pocket fit lightspeed` leaves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_lightspeed import TEACHER
 
 from pocket_diffusers.hub_models.field_lightspeed import LightSpeedField
+from pocket_diffusers.hub_models.radiance_lightspeed import LightSpeedRadianceField
 from pocket_diffusers.hub_models.rendering.cameras import intrinsics, orbit
 from pocket_diffusers.pipelines.fitting.scene_folder_lightspeed import (
     PICTURE_OPTIONS,
@@ -97,3 +101,14 @@ def test_cameras_from_all_around_are_divided(tmp_path, wished, made):
     assert report.sub_scenes == made and f"parameters in {made} sub-scenes: " in report.told(tmp_path)
     seen = LightSpeedPipeline.from_pretrained(tmp_path / "field").view_range
     assert (seen.kind, seen.up) == ("orbit", "z") and seen.low == pytest.approx(20, abs=0.01)
+
+
+def test_a_wish_for_a_teacher_is_fulfilled_within_the_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(LightSpeedField.presets, "nano", LightSpeedField.presets["tiny"])
+    monkeypatch.setitem(LightSpeedRadianceField.presets, "nano", TEACHER)
+    out, seen = tmp_path / "field", replace(SEEN, bounds=torch.tensor([[2.0, 9.0]]).expand(8, 2))
+    wishes = {**WISHES, "preset": "nano", "teacher_steps": 2, "pseudo_views": 3}
+    pictures_to_folder(seen, HELD_OUT, out, wishes, True)
+    (pictures,) = (run_folder(out) / "teacher" / "pseudo_3").iterdir()
+    assert load_file(pictures)["images"].shape == (3, 3, HEIGHT, WIDTH)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["field", "field-fit"]

@@ -34,7 +34,7 @@ QUIET = {"progress": False}
 
 
 def how(**changes) -> TeacherFit:
-    return TeacherFit(**{"steps": 60, "rays": 512, "samples": 8192, "options": SMALL, **changes})
+    return TeacherFit(**{"steps": 60, "rays": 256, "samples": 4096, "options": SMALL, **changes})
 
 
 def ball_pictures(viewmats: torch.Tensor, side: int = 24) -> PosedImages:
@@ -64,7 +64,10 @@ def facing(count: int = 12) -> PosedImages:
 def test_a_teacher_shows_a_known_scene_from_places_between():
     posed, between = ring(12), ring(5, 25.0)
     teacher = fit_teacher(
-        posed, SceneBall.all_around(posed), how(steps=150, options={**SMALL, "sh_degree": 0}), **QUIET
+        posed,
+        SceneBall.all_around(posed),
+        how(steps=100, learning_rate=2e-2, options={**SMALL, "sh_degree": 0}),
+        **QUIET,
     )
     made = pseudo_views(teacher, Cameras(between.viewmats, between.Ks, 24, 24))
     flat = between.images.mean((0, 2, 3), keepdim=True).expand_as(between.images)
