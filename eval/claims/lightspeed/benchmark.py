@@ -1,6 +1,7 @@
 """What the project claims of LightSpeed, measured: how quickly a light field is learned, what it costs and weighs."""
 
 from ...benchmark import Benchmark
+from .bundle import measure_bundle
 from .contest import measure_contest
 from .costs import measure_latency, measure_scaling
 from .nano import measure_exported, measure_nano
@@ -16,6 +17,7 @@ BENCHMARK = Benchmark(
         "latency": measure_latency,
         "scaling": measure_scaling,
         "parameters": measure_parameters,
+        "bundle": measure_bundle,
         "contest": measure_contest,
         "orbit": measure_orbit,
         "nano": measure_nano,

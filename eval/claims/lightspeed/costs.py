@@ -12,13 +12,13 @@ from ...figures.lines import Line, draw_lines
 from ...results import Row
 from ...timing.contest import Contender
 from ...timing.cost_rows import CostClaim, Costs, cost_rows, measure_costs, memory_panel, seconds_panel
-from .graphs import Frame, lightspeed_view, mobile_r2l_view, write_graph
+from .graphs import FRONTAL, Frame, lightspeed_view, mobile_r2l_view, write_graph
 from .settings import Settings
 
 OURS, RIVAL = "LightSpeed", "MobileR2L"
 VIEWS = {OURS: lightspeed_view, RIVAL: mobile_r2l_view}
 FRAMES = {
-    "frontal": Frame("paper-frontal", "12x", height=756, width=1008),
+    "frontal": FRONTAL,
     "object": Frame("paper", "8x", height=800, width=800),
 }
 MEMORY_GB = 1.0

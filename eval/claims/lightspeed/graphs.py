@@ -36,6 +36,9 @@ class Frame:
     width: int
 
 
+FRONTAL = Frame("paper-frontal", "12x", height=756, width=1008)
+
+
 class CameraView(nn.Module):
     """Pictures of a field from cameras that may stand anywhere: rays, their encoding and the network in one."""
 

@@ -10,6 +10,7 @@ from ....hub_models.layers.light_field_decoder import Tail
 from ...benchmark import Run
 from ...results import Row
 from ...timing.cost_rows import EXACT
+from .graphs import FRONTAL
 from .rival_networks import MOBILE_R2L, MobileR2L
 from .settings import Settings
 
@@ -42,14 +43,15 @@ def measure_parameters(settings: Settings, run: Run) -> Iterator[Row]:
             measured=grids + others, unit="parameters", rival=f"MobileR2L at {tail}", rival_measured=PUBLISHED[tail],
             **{**EXACT, **size},
         )  # fmt: skip
-        one = (HALF_BYTES * others + GRID_BYTES * grids) / field.config.num_sub_scenes
-        slab = "a slab of " if field.config.num_sub_scenes > 1 else ""
-        yield run.row(
-            f"bytes-{preset}", f"With grids at 8 bits and the rest in half precision {slab}a field {words} takes at "
-            "most so many bytes.", measured=one / 1e6, unit="MB", target=None if preset == "nano" else LARGEST,
-            rival=f"MobileR2L at {tail} in half precision", rival_measured=HALF_BYTES * PUBLISHED[tail] / 1e6,
-            **{**EXACT, **size},
-        )  # fmt: skip
+        if preset != FRONTAL.preset:  # its graphs themselves are weighed, in `measure_bundle`
+            slabs = field.config.num_sub_scenes
+            slab = "a slab of " if slabs > 1 else ""
+            yield run.row(
+                f"bytes-{preset}", f"With grids at 8 bits and the rest in half precision {slab}a field {words} takes "
+                "at most so many bytes.", measured=(HALF_BYTES * others + GRID_BYTES * grids) / slabs / 1e6, unit="MB",
+                target=None if preset == "nano" else LARGEST, rival=f"MobileR2L at {tail} in half precision",
+                rival_measured=HALF_BYTES * PUBLISHED[tail] / 1e6, **{**EXACT, **size},
+            )  # fmt: skip
 
 
 def on_meta(preset: str) -> LightSpeedField:

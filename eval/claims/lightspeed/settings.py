@@ -10,6 +10,7 @@ from ....pipelines.fitting.teacher_lightspeed import TeacherFit
 from ....training.recipe_lightspeed import FIELD, FieldPreset
 from ...benchmark import CHECKPOINTS
 from ...exported import RUNTIMES
+from .graphs import FRONTAL, Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Settings:
         single_grid: resolutions of the grids of a single slab with as many numbers as all sub-scenes have together.
         teacher: how a radiance field learns the same pictures.
         back_ends: whose bundles show lightspeed-nano.
+        bundle: the picture that graphs of full size show.
     """
 
     checkpoints: Path = CHECKPOINTS
@@ -76,3 +78,4 @@ class Settings:
     single_grid: tuple[int, ...] = (41, 81, 162, 325)
     teacher: TeacherFit = TeacherFit()
     back_ends: tuple[str, ...] = tuple(RUNTIMES)
+    bundle: Frame = FRONTAL

@@ -146,6 +146,7 @@ class FieldExport(Export):
     """A network for each sub-scene: `field`, or `field_0`, `field_1` and so on where there are several."""
 
     network = "field"
+    command = "render THIS_FOLDER --output frames"
     calibrated = False
     """Of a field's pictures 8 bits of weights keep 56 dB, and 8 bits of what layers pass on 32 dB."""
 

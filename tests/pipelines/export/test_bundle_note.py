@@ -49,6 +49,7 @@ def test_limits_and_what_was_not_compared_are_said(back_end, most, words):
     [
         ("ascan", "unet", "`pocket generate ascan --runtime onnx --model THIS_FOLDER`"),
         ("lpgs", "trees", "`pocket render THIS_FOLDER --output frames`"),
+        ("lightspeed", "field_0", "`pocket render THIS_FOLDER --output frames`"),
         ("ascan", "classifier", None),
     ],
 )
