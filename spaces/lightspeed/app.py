@@ -191,7 +191,7 @@ def fit_desk() -> None:
         gr.Markdown(HOW_TO_NAME, elem_classes="pocket-hint")
         steps = look.setting("Steps", 50, 3000, STEPS, 50, "More is slower and sharper.")
         button = gr.Button("Fit", variant="primary", size="lg")
-        example = gr.Button(f"Take an example: {GRID_SIDE} x {GRID_SIDE} views of PocketWorld")
+        example = gr.Button(f"Take an example: {GRID_SIDE} x {GRID_SIDE} views of a little world")
     with look.section("show"):
         told = gr.Markdown(BEFORE, elem_classes="pocket-timing")
         viewer = view_of(GRID, {"kind": "grid"})

@@ -83,7 +83,10 @@ async function walk() {
 
 for (const button of document.querySelectorAll(".examples button")) {
   const { right, up } = button.dataset;
-  button.onclick = () => attempt(right === undefined ? walk : () => goTo(Number(right), Number(up)));
+  button.onclick = () => {
+    canvas.scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone the buttons are below it
+    attempt(right === undefined ? walk : () => goTo(Number(right), Number(up)));
+  };
 }
 at("save").onclick = () => savePng(canvas, "light-field.png");
 

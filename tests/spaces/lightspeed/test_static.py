@@ -29,6 +29,11 @@ DRAW = """async (places) => {
     return shown;
 }"""
 
+WHOLLY_IN_SIGHT = """(place) => {
+    const { top, bottom } = document.querySelector(place).getBoundingClientRect();
+    return top > -1 && bottom < innerHeight + 1;
+}"""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
@@ -129,6 +134,7 @@ def test_a_walk_comes_back_and_who_looks_elsewhere_ends_it(address, open_page):
     page.get_by_text(re.compile(r"^1 picture in [\d.]+ s, in this browser$")).wait_for()
     page.wait_for_timeout(500)
     assert page.get_by_text("1 picture in").is_visible()
+    page.wait_for_function(WHOLLY_IN_SIGHT, arg="#field")
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
