@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_lightspeed import VIEWS, make_field, make_pipeline
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from pocket_diffusers.pipelines.export.methods.export_lightspeed import EXPORTS,
 from pocket_diffusers.pipelines.export.runtime import load_bundle
 from pocket_diffusers.pipelines.pipeline_lightspeed import LightSpeedPipeline
 from pocket_diffusers.pipelines.repository import save_repository
+from pocket_diffusers.pipelines.scene_rendering import render_scene
 from pocket_diffusers.pipelines.view_ranges import GridViews, views_of
 
 EXPORT = EXPORTS[LightSpeedPipeline]
@@ -124,7 +126,7 @@ def folder(tmp_path_factory):
     return save_repository(make_pipeline(num_sub_scenes=2), tmp_path_factory.mktemp("own") / "mine")
 
 
-def test_a_bundle_is_a_field(folder, tmp_path):
+def test_a_bundle_is_a_field_that_can_be_rendered(folder, tmp_path):
     for package in ("optimum", *back_end_module("onnx").PACKAGES):
         pytest.importorskip(package, reason="needs the extra 'export'")
     bundle = export_pipeline("lightspeed", str(folder), "onnx", "int8", tmp_path / "bundle")
@@ -139,6 +141,12 @@ def test_a_bundle_is_a_field(folder, tmp_path):
         ValueError, match=r"height and width must be \[16, 24\], the size of this export, not \[16, 32\]"
     ):
         again(other)
+    assert "`pocket render THIS_FOLDER --output frames`" in (bundle / "README.md").read_text()
+    (tmp_path / "frames").mkdir()
+    assert render_scene(bundle, tmp_path / "frames", frames=5).scene == "a light field"
+    for index, image in enumerate(again(num_frames=5).images):
+        with Image.open(tmp_path / "frames" / f"frame_{index:04d}.png") as picture:
+            np.testing.assert_array_equal(picture, image)
 
 
 @torch.no_grad()
