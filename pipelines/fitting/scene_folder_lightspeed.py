@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ...hub_models.field_lightspeed import LightSpeedField
 from ...hub_models.losses.photometric import psnr
-from ...hub_models.rendering.cameras import camera_centres
 from ..contact_sheet import contact_sheet
 from ..files import whole_file
 from ..inputs import Captures, PosedImages
@@ -20,7 +19,7 @@ from ..pipeline_lightspeed import LightSpeedPipeline
 from ..repository import component_weights, refuse_other_folder, save_repository
 from ..scene_cameras import UP
 from .field_lightspeed import LightSpeedFit
-from .light_field_fitting import RayViews
+from .light_field_fitting import whole_blocks
 from .slabs_lightspeed import SceneHints, is_from_all_around
 
 PICTURE_OPTIONS = {
@@ -97,12 +96,13 @@ def pictures_to_folder(
     )  # fmt: skip
     save_repository(fitted, output)
     field = LightSpeedPipeline.from_pretrained(output).field  # in the precision in which it is kept
-    views, shown = _shown(field, held_out.posed)
-    errors = psnr(shown, views.images, peak=1.0)
+    held_out_views = whole_blocks(held_out.posed, field.scale)
+    shown = _shown(field, held_out_views)
+    errors = psnr(shown, held_out_views.images, peak=1.0)
     with whole_file(output / SHEET) as draft:
-        _sheet(views.images, shown, errors).save(draft, format="PNG")
+        _sheet(held_out_views.images, shown, errors).save(draft, format="PNG")
     num_bytes = sum(path.stat().st_size for path in component_weights(output / "field", LightSpeedField))
-    return FitReport(field.config.num_sub_scenes, field.num_parameters(), num_bytes, float(errors.mean()), len(views))
+    return FitReport(field.config.num_sub_scenes, field.num_parameters(), num_bytes, float(errors.mean()), len(errors))
 
 
 def run_folder(output: Path) -> Path:
@@ -119,12 +119,10 @@ def _settings(posed: PosedImages, wishes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _shown(field: LightSpeedField, posed: PosedImages) -> tuple[RayViews, Float[Tensor, "views 3 height width"]]:
-    """Views, and what the field shows there."""
-    views, centres = RayViews.of_pictures(posed, field.scale), camera_centres(posed.viewmats)
-    one_by_one = torch.arange(len(views)).split(1)
-    shown = [field.show(views.origins[view], views.directions[view], centres[view]) for view in one_by_one]
-    return views, torch.cat(shown)
+def _shown(field: LightSpeedField, posed: PosedImages) -> Float[Tensor, "views 3 height width"]:
+    """What a field shows from the cameras of pictures."""
+    cameras = zip(posed.viewmats.split(1), posed.Ks.split(1), strict=True)
+    return torch.cat([field.show(*camera, posed.height, posed.width) for camera in cameras])
 
 
 def _sheet(
