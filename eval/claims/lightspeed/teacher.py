@@ -63,7 +63,7 @@ def _cost_rows(settings: Settings, run: Run, posed: PosedImages, weights: Path) 
     camera = {"viewmat": posed.viewmats[0].tolist(), "K": posed.Ks[0].tolist(), "side": posed.height}
     contenders = [
         Contender(
-            name=name, build=f"{BUILDERS}:{build}", arguments={"weights": str(place.absolute()), **camera},
+            name=name, build=f"{BUILDERS}:{build}", folder=place.parent, arguments={"weights": place.name, **camera},
             memory_gb=MEMORY_GB,
         )
         for name, build, place in (

@@ -1,5 +1,6 @@
 """The nano field beside a teacher, tiny ones in their places."""
 
+from contextlib import chdir
 from dataclasses import replace
 from math import log10
 
@@ -30,7 +31,8 @@ def settings(tmp_path):
 
 def test_both_are_compared_and_timed_at_the_same_camera(settings, contest, tmp_path):
     def seconds(one):
-        pictures.append(build_work(one.build, one.arguments).call())
+        with chdir(one.folder):
+            pictures.append(build_work(one.build, one.arguments).call())
         return (0.1, 0.2) if one.name == "LightSpeed" else (1.0, 4.0)
 
     pictures = []
