@@ -245,12 +245,14 @@ def posed_of(viewmats: Tensor) -> PosedImages:
 
 TINY_WORLD = replace(FIELD["nano"], steps=10, image_size=32, num_pictures=24, held_out=2)
 MEASURED = {
-    "repeats": 2, "threads": 1, "sides": (16, 24), "processes": 1,
-    "cards": FitPlan(side=48, steps=4, look_every=2), "card_grids": (4, 8),
+    "repeats": 2, "threads": 1, "processes": 1,
+    "cards": FitPlan(side=48, steps=4, warmup=1, look_every=2), "card_grids": (4, 8),
     "world": replace(TINY_WORLD, image_size=256), "orbit": TINY_WORLD,
     "teacher": TeacherFit(steps=3, rays=64, samples=2048, options={"bins": 16, "occupancy_resolution": 8}),
 }  # fmt: skip
 NOT_MEASURED = {
+    "latency": "a graph's bytes are told by its process: tests/eval/claims/lightspeed/test_costs.py has one that tells",
+    "scaling": "likewise: tests/eval/claims/lightspeed/test_costs.py has graphs of every side",
     "exported": "exports take minutes: tests/eval/claims/lightspeed/test_nano.py says what bundles are asked for",
     "bundle": "exports take minutes: tests/eval/claims/lightspeed/test_bundle.py says what back ends are asked for",
 }

@@ -46,8 +46,8 @@ def measure_teacher(settings: Settings, run: Run) -> Iterator[Row]:
             f"teacher-{name}",
             f"The nano field shows pictures that it never saw ({name.upper()}), beside a radiance field after "
             f"{settings.teacher.steps:,} steps of {settings.teacher.rays:,} rays: {orbit.words}.",
-            measured=getattr(ours, name), unit=unit, n=len(held_out), seed=0, rival=rival,
-            rival_measured=getattr(theirs, name),
+            measured=getattr(ours, name), unit=unit, n=len(held_out), seed=0, hardware=None,
+            rival=rival, rival_measured=getattr(theirs, name),
         )  # fmt: skip
     yield from _cost_rows(settings, run, held_out, folder / "teacher")
     shutil.rmtree(folder)
